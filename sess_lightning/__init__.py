@@ -1,0 +1,5 @@
+"""See, during training, where an image classifier looks - and measure it."""
+
+from sess_lightning.sess import SESS, SESSResult
+
+__all__ = ["SESS", "SESSResult"]

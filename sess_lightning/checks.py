@@ -1,0 +1,122 @@
+"""Bad input gets a clear error before work starts: what SESS accepts as options and as images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sess_lightning.fusion import POOLS
+from sess_lightning.outputs import ACTIVATIONS
+
+if TYPE_CHECKING:
+    from sess_lightning.sess import SESS
+
+
+def check_options(sess: SESS) -> None:
+    """Check the options of a `SESS`.
+
+    Raises:
+        ValueError: naming the argument, what was expected and what came.
+    """
+    _check_pyramid(sess.num_scales, sess.scales, sess.window_size)
+    _check_pair("window_size", sess.window_size)
+    _check_pair("step_size", sess.step_size)
+    if sess.window_size and sess.step_size and any(s > w for s, w in zip(sess.step_size, sess.window_size, strict=True)):
+        raise ValueError(
+            f"Expected argument `step_size` to be at most `window_size` {sess.window_size}, as a larger step leaves gaps, "
+            f"but got {sess.step_size}."
+        )
+    if not _is_number(sess.prefilter_ratio) or not 0 <= sess.prefilter_ratio < 1:
+        raise ValueError(
+            "Expected argument `prefilter_ratio` to be in [0, 1), the share of patches to leave out, but got "
+            f"{sess.prefilter_ratio!r}: at 1 no patch would be left. Use e.g. 0.99 to keep the best 1 %."
+        )
+    if not _is_number(sess.threshold) or not 0 <= sess.threshold < 1:
+        raise ValueError(f"Expected argument `threshold` to be in [0, 1), but got {sess.threshold!r}.")
+    check_choice("pool", sess.pool, POOLS)
+    check_choice("activation", sess.activation, ACTIVATIONS)
+    check_choice("search", sess.search, ("exhaustive",))
+    if sess.batch_size is not None and not _is_positive_int(sess.batch_size):
+        raise ValueError(f"Expected argument `batch_size` to be a positive int or None, but got {sess.batch_size!r}.")
+
+
+def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+    """Raise a `ValueError` unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"Expected argument `{name}` to be one of {tuple(allowed)}, but got {value!r}.")
+
+
+def check_images(images: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    """Images as a list of `(C, H, W)`, outside inference mode; nothing is copied.
+
+    Raises:
+        TypeError: if they are not floating point tensors.
+        ValueError: if there are none, one is not `(C, H, W)`, has no pixels, or is not finite, or channels differ.
+    """
+    if isinstance(images, Tensor) and images.ndim != 4:
+        raise ValueError(
+            f"Expected argument `images` to have shape (B, C, H, W), but got {tuple(images.shape)}. "
+            "For one image pass image[None]; for images of different sizes a list of (C, H, W)."
+        )
+    if not isinstance(images, (Tensor, list, tuple)):
+        raise TypeError(
+            f"Expected argument `images` to be a tensor (B, C, H, W) or a list of (C, H, W), but got {type(images).__name__}."
+        )
+    if len(images) == 0:
+        raise ValueError("Expected argument `images` to hold at least one image, but got none.")
+    for number, image in enumerate(images):
+        _check_image(number, image)
+    channels = sorted({image.shape[0] for image in images})
+    if len(channels) > 1:
+        raise ValueError(f"Expected all of `images` to have the same number of channels, but got {channels}.")
+    return [image.detach() for image in images]
+
+
+def _check_image(number: int, image: Any) -> None:
+    name = f"image {number} of argument `images`"
+    if not isinstance(image, Tensor):
+        raise TypeError(f"Expected {name} to be a tensor (C, H, W), but got {type(image).__name__}.")
+    if image.ndim != 3:
+        raise ValueError(f"Expected {name} to have shape (C, H, W), but got {tuple(image.shape)}.")
+    if not image.is_floating_point():
+        raise TypeError(
+            f"Expected {name} to be floating point, normalised as the model expects, but got {image.dtype}. "
+            "Convert it, e.g. with torchvision.transforms.v2.ToDtype(torch.float32, scale=True) and Normalize."
+        )
+    if image.numel() == 0:
+        raise ValueError(f"Expected {name} to have at least one channel and one pixel, but got shape {tuple(image.shape)}.")
+    if not torch.isfinite(image).all():
+        raise ValueError(f"Expected {name} to be finite, but it holds NaN or infinity. Check its loading and normalisation.")
+
+
+def _check_pyramid(num_scales: Any, scales: Any, window: Any) -> None:
+    if scales is None:
+        if not _is_positive_int(num_scales):
+            raise ValueError(f"Expected argument `num_scales` to be a positive int, but got {num_scales!r}.")
+        return
+    if num_scales is not None:
+        raise ValueError(f"Expected only one of `num_scales` and `scales`, but got {num_scales!r} and {scales!r}.")
+    if not scales or not all(_is_positive_int(s) for s in scales):
+        raise ValueError(f"Expected argument `scales` to hold short sides in pixels, positive ints, but got {scales!r}.")
+    if window is not None and min(scales) < min(window):
+        raise ValueError(
+            f"Expected every value of argument `scales` to be at least the window's {min(window)} pixels, but got {min(scales)}."
+        )
+
+
+def _check_pair(name: str, value: Any) -> None:
+    if value is not None and not (isinstance(value, tuple) and len(value) == 2 and all(map(_is_positive_int, value))):
+        raise ValueError(
+            f"Expected argument `{name}` to be a positive int, a pair (vertical, horizontal) of them, or None, but got {value!r}."
+        )
+
+
+def _is_positive_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

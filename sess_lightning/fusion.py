@@ -1,0 +1,197 @@
+"""Calibration, score weights, Eq. 2, min-max and smoothing (Algorithm 1, lines 14-16): pure tensors.
+
+A patch map becomes a piece of the image's map by two gathers and two lerps per axis. No canvas per patch is made, and no
+matrix product, which reduced-precision hardware would blur. Positions and weights come from float64: in float32, values
+that should be exactly 0 at the edge of a patch become tiny positives and count in the denominator of Eq. 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sess_lightning.windows import Size, Window
+
+POOLS = ("mean", "plain_mean", "max")
+# Patches that are brought to the image together: their maps stay in the cache, and the memory does not grow with their number.
+_CHUNK = 16
+
+
+def minmax(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Min-max normalise each map; a constant or non-finite map becomes zeros.
+
+    Args:
+        maps: `(..., H, W)`, floating point.
+
+    Returns:
+        The maps in [0, 1], and `valid` `(...)`: False where the map was constant or not finite.
+
+    Example:
+        >>> minmax(torch.tensor([[[1.0, 3.0]], [[2.0, 2.0]]]))
+        (tensor([[[0., 1.]],
+        <BLANKLINE>
+                [[0., 0.]]]), tensor([ True, False]))
+    """
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    spread = high - low
+    valid = torch.isfinite(spread) & (spread > 0)
+    scaled = (maps - low) / torch.where(valid, spread, 1)
+    return torch.where(valid, scaled, 0), valid[..., 0, 0]
+
+
+def gaussian_blur(images: Tensor, kernel_size: int, sigma: float) -> Tensor:
+    """Separable Gaussian with a reflected border that does not repeat the edge (OpenCV's REFLECT_101).
+
+    A sum of shifted copies instead of a convolution: exact in float32 on every device.
+
+    Args:
+        images: `(..., H, W)`, floating point.
+        kernel_size: odd; shrunk to the largest odd size up to `2 * min(H, W) - 1`, which the border allows.
+        sigma: standard deviation in pixels of the sampled Gaussian, whose sum is normalised to 1.
+    """
+    radius = min(kernel_size // 2, min(images.shape[-2:]) - 1)
+    weights = torch.exp(-(torch.arange(-radius, radius + 1, dtype=torch.float64) ** 2) / (2 * sigma**2))
+    taps = (weights / weights.sum()).tolist()
+    planes = images.reshape(-1, 1, *images.shape[-2:])
+    for axis, pad in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
+        length = planes.shape[axis]
+        padded = F.pad(planes, pad, mode="reflect") if radius else planes
+        planes = padded.narrow(axis, 0, length) * taps[0]
+        for i, tap in enumerate(taps[1:], start=1):
+            planes = planes.add_(padded.narrow(axis, i, length), alpha=tap)
+    return planes.reshape(images.shape)
+
+
+def smooth(maps: Tensor) -> Tensor:
+    """The paper's smoothing of `(..., H, W)`: Gaussian of 11 pixels, sigma 5 (Sec. 3)."""
+    return gaussian_blur(maps, kernel_size=11, sigma=5.0)
+
+
+class _Taps(NamedTuple):
+    """How the pixels of an image along one axis are sampled from the windows of one scaled image."""
+
+    first: Tensor  # (K,) long: first pixel of the image that window k may touch
+    index: Tensor  # (2, K, n) long: the two neighbouring window pixels, clamped
+    weight: Tensor  # (2, K, n) float: their weights, 0 where the neighbour lies outside the window
+
+
+def _axis_taps(length: int, scaled: int, starts: Tensor, window: int, like: Tensor) -> _Taps:
+    """Bilinear sampling with half-pixel centres, as if every window were pasted on zeros of the scaled size."""
+    position = ((torch.arange(length, dtype=torch.float64) + 0.5) * (scaled / length) - 0.5).clamp(0, scaled - 1)
+    low = position.floor()
+    fraction = position - low
+    # Pixels whose two neighbours can reach into the window: searchsorted instead of a mask over the whole axis.
+    first = torch.searchsorted(low, (starts - 1).double())
+    last = torch.searchsorted(low, (starts + window).double())
+    count = int((last - first).max())
+    first = first.clamp(max=length - count)
+    pixels = first[:, None] + torch.arange(count)
+    tap = torch.stack([low[pixels], low[pixels] + 1]).long() - starts[:, None]
+    weight = torch.stack([1 - fraction[pixels], fraction[pixels]])
+    weight = torch.where((tap >= 0) & (tap < window), weight, 0)
+    return _Taps(first, tap.clamp(0, window - 1).to(like.device), weight.to(like))
+
+
+class _Chunk(NamedTuple):
+    """Some windows of one scale with everything that bringing their maps to the image needs."""
+
+    patches: slice
+    rows: _Taps
+    columns: _Taps
+
+
+@lru_cache(maxsize=256)
+def _geometry(size: Size, windows: tuple[Window, ...], device: torch.device, dtype: torch.dtype) -> tuple[_Chunk, ...]:
+    like = torch.empty(0, device=device, dtype=dtype)
+    chunks, done = [], 0
+    for (scaled_h, scaled_w), group in groupby(windows, key=lambda w: (w.scaled_h, w.scaled_w)):
+        same_scale = list(group)
+        for begin in range(0, len(same_scale), _CHUNK):
+            part = same_scale[begin : begin + _CHUNK]
+            first = part[0]
+            rows = _axis_taps(size[0], scaled_h, torch.tensor([w.y1 for w in part]), first.y2 - first.y1, like)
+            columns = _axis_taps(size[1], scaled_w, torch.tensor([w.x1 for w in part]), first.x2 - first.x1, like)
+            chunks.append(_Chunk(slice(done, done + len(part)), rows, columns))
+            done += len(part)
+    return tuple(chunks)
+
+
+def _lerp(maps: Tensor, taps: _Taps, axis: int) -> Tensor:
+    """Sample `(K, h, w)` along `axis` (1 or 2) at the positions of `taps`."""
+    total = None
+    for index, weight in zip(taps.index, taps.weight, strict=True):
+        shape = (*index.shape, 1) if axis == 1 else (index.shape[0], 1, index.shape[1])
+        expanded = list(maps.shape)
+        expanded[axis] = index.shape[1]
+        picked = maps.gather(axis, index.view(shape).expand(expanded)) * weight.view(shape)
+        total = picked if total is None else total + picked
+    assert total is not None  # noqa: S101 - there are always two taps
+    return total
+
+
+def calibrated_pieces(maps: Tensor, windows: Sequence[Window], size: Size) -> Iterator[tuple[int, int, int, Tensor]]:
+    """Bring the map of every window to the image's pixels (Algorithm 1, line 14), as the part that it can touch.
+
+    Args:
+        maps: `(K, h, w)` per-patch maps of any resolution: brought to the window's size bilinearly, then min-maxed.
+        windows: the `K` windows, in extraction order.
+        size: height and width of the image.
+
+    Yields:
+        Number of the window, first row, first column, and the piece `(rows, columns)`; zero outside it.
+    """
+    for patches, rows, columns in _geometry(size, tuple(windows), maps.device, maps.dtype):
+        window = windows[patches.start]
+        normalised = normalised_maps(maps[patches], (window.y2 - window.y1, window.x2 - window.x1))
+        pieces = _lerp(_lerp(normalised, rows, 1), columns, 2)
+        places = zip(rows.first.tolist(), columns.first.tolist(), pieces, strict=True)
+        for number, (y, x, piece) in enumerate(places, start=patches.start):
+            yield number, y, x, piece
+
+
+def normalised_maps(maps: Tensor, size: Size) -> Tensor:
+    """Maps `(K, h, w)` brought to `size` bilinearly and min-max normalised: a base method's map as SESS uses it."""
+    if tuple(maps.shape[-2:]) != tuple(size):
+        maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    return minmax(maps)[0]
+
+
+def fuse(
+    maps: Tensor, windows: Sequence[Window], weights: Tensor | None, size: Size, pool: str = "mean", threshold: float = 0.0
+) -> Tensor:
+    """Fuse per-patch maps into the map of the image: Eq. 1 and Eq. 2.
+
+    Args:
+        maps: `(K, h, w)` per-patch maps of any resolution.
+        windows: their windows, in extraction order.
+        weights: `(K,)` channel-wise weights `S^c / max S^c`, or `None` for equal weights.
+        size: height and width of the image.
+        pool: `"mean"` averages the values above `threshold` (Eq. 2), `"plain_mean"` divides their sum by `K`, `"max"`
+            takes the largest of them.
+        threshold: theta of Eq. 2, applied to the weighted map.
+
+    Returns:
+        `(H, W)`, in [0, 1] when the weights are; 0 where no value is above the threshold.
+    """
+    total = maps.new_zeros(size)
+    count = maps.new_zeros(size)
+    for number, y, x, piece in calibrated_pieces(maps, windows, size):
+        if weights is not None:
+            piece = piece * weights[number]
+        above = piece > threshold
+        piece = torch.where(above, piece, 0)
+        region = (slice(y, y + piece.shape[0]), slice(x, x + piece.shape[1]))
+        if pool == "max":
+            torch.maximum(total[region], piece, out=total[region])
+        else:
+            total[region] += piece
+            count[region] += above
+    if pool == "max":
+        return total
+    return total / (count.clamp(min=1) if pool == "mean" else max(len(windows), 1))

@@ -1,0 +1,122 @@
+"""The one place that touches the user's model: whatever a probe changes is as before when it ends, also by an exception.
+
+Nothing here calls `train()`, `eval()`, `backward()` or `zero_grad()`: flags are set and set back one by one, because a user's
+`train()` may do more than set flags and a frozen layer must stay frozen.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@contextmanager
+def probe(model: nn.Module, forward_context: AbstractContextManager | None = None) -> Iterator[None]:
+    """Run forwards and `torch.autograd.grad` on `model` without leaving a trace.
+
+    Inside, every module is in eval mode, gradients are off but can be switched on (inference mode is left), compiled
+    modules run eagerly, so that hooks fire. Afterwards, also after an exception, module flags, `p.grad`, grad mode
+    and the random states of Python, numpy and torch are as before. Probes may be nested.
+
+    Args:
+        model: the user's model.
+        forward_context: entered inside, e.g. the autocast context of a Lightning precision plugin.
+
+    Raises:
+        RuntimeError: with the way out, if the model holds tensors that were made in inference mode.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_modes(model))
+        stack.enter_context(_gradients(model))
+        stack.enter_context(_random_states(model))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        # Dynamo is imported by the first torch.compile: without it, nothing is compiled and its slow import is saved.
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if forward_context is not None:
+            stack.enter_context(forward_context)
+        try:
+            yield
+        except RuntimeError as error:
+            if "Inference tensors cannot be saved for backward" in str(error):
+                raise RuntimeError(
+                    "The model holds a tensor that was made in inference mode (a cached position table, say), so no "
+                    "gradient can be computed through it. Pass Trainer(inference_mode=False)."
+                ) from error
+            raise
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Images per forward where the user gives no `batch_size`.
+
+    8 on a CPU, where larger batches fall out of the cache and cost up to twice as much per image; 64 elsewhere.
+
+    Example:
+        >>> default_batch_size(torch.device("cpu"))
+        8
+    """
+    return 8 if device.type == "cpu" else 64
+
+
+def empty_batch(count: int, like: Tensor, size: tuple[int, int]) -> Tensor:
+    """An uninitialised batch `(count, C, *size)` in channels_last: convolutions run faster and the model is not touched.
+
+    Args:
+        count: images in the batch.
+        like: an image `(C, H, W)` with the channels, dtype and device wanted.
+        size: height and width.
+    """
+    shape = (count, like.shape[0], *size)
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def model_device(model: nn.Module, default: torch.device) -> torch.device:
+    """The device of the model's first parameter or buffer; `default` for a model without any."""
+    tensor = next(model.parameters(), None)
+    if tensor is None:
+        tensor = next(model.buffers(), None)
+    return default if tensor is None else tensor.device
+
+
+@contextmanager
+def _modes(model: nn.Module) -> Iterator[None]:
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in flags:
+            module.training = False
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+@contextmanager
+def _gradients(model: nn.Module) -> Iterator[None]:
+    """Take every `p.grad` away and put the same object back: a method of the user's that calls `backward()` does no harm."""
+    grads = [(p, p.grad) for p in model.parameters()]
+    try:
+        for p, _ in grads:
+            p.grad = None
+        yield
+    finally:
+        for p, grad in grads:
+            p.grad = grad
+
+
+@contextmanager
+def _random_states(model: nn.Module) -> Iterator[None]:
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=list(devices)):
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
