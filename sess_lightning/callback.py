@@ -1,0 +1,357 @@
+"""`SESSCallback`: what a classifier looks at, watched during validation and logged. Schedule, samples, hooks and keys.
+
+The maths is in `sess.py` and `metrics/`, the drawing in `render.py`; `watch.py` holds what is gathered from one loader.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torchmetrics import Metric
+
+from sess_lightning.checks import check_choice
+from sess_lightning.explaining import Explained, Explainer, TargetRule
+from sess_lightning.loggers import log_image
+from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
+from sess_lightning.outputs import read_logits
+from sess_lightning.panels import draw_grid
+from sess_lightning.probing import probe
+from sess_lightning.render import normalization_misfit
+from sess_lightning.samples import Samples, batch_to_samples
+from sess_lightning.selection import SampleSelection, loader_length
+from sess_lightning.sess import SESS
+from sess_lightning.watch import Watch
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_BUILT_IN: dict[str, Callable[[], Metric]] = {"insertion": InsertionAUC, "deletion": DeletionAUC, "pointing": PointingGame}
+# A strategy that shards weights needs all processes in every forward; probes run a different number on each.
+_SHARDING = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
+
+
+class SESSCallback(Callback):
+    """Shows in TensorBoard where the model looks and logs insertion, deletion and pointing accuracy.
+
+    It follows the same few validation samples through training, explains them on the trainer's own device, and leaves
+    the training bit-identical. `trainer.validate` and `trainer.test` log the same keys.
+
+    **Logged**, every validation, for SESS and (with `base_` before the name) for its base method alone:
+
+    | key | meaning | better | absent when |
+    |---|---|---|---|
+    | `sess/insertion_auc` | class probability while the most salient pixels are inserted | higher | no valid map |
+    | `sess/deletion_auc` | class probability while the most salient pixels are deleted | lower | no valid map |
+    | `sess/overall` | insertion minus deletion | higher | one of them is not measured |
+    | `sess/pointing_acc` | share of samples whose most salient pixel hits an object of the class | higher | no boxes or masks |
+    | `sess/seconds` | time this callback took in this validation | lower | never |
+    | `sess/num_samples` | samples explained, over all processes | | never |
+    | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |
+
+    and one image, `sess/maps`, at `trainer.global_step`. With several validation loaders `/dataloader_idx_i` follows each key.
+
+    Args:
+        sess: the algorithm; `None` means `SESS(num_scales=4, window_size=None)`: 13 patches for a square image.
+        num_samples: samples followed, over all processes. 32, so that a validation costs seconds.
+        num_images: how many of them are drawn.
+        indices: positions in the validation set to follow, instead of a choice by `seed`.
+        every_n_epochs: draw the image every so many epochs only. Metrics come every validation, as a monitor would otherwise
+            compare a stale value again.
+        metrics: names out of `"insertion"`, `"deletion"`, `"pointing"`, or a mapping from names to metrics, e.g.
+            `{"pointing": PointingGame(tolerance=0)}`. A metric of your own is logged under its own name; it is offered
+            `predict, images, saliency, targets, objects, previous` and takes those that its `update` knows.
+        target: `"label"` (the predicted class where there is none), `"predicted"`, or a function
+            `(samples, logits) -> targets`.
+        compare_base: also explain by the base method alone.
+        batch_to_samples: function from a batch to `sess_lightning.samples.Samples`, for batches of an unusual form.
+        logits_fn: function from the model's output to logits `(N, K)`.
+        dataloaders: numbers of the validation loaders to watch; `None` means all.
+        mean: per-channel mean that the images were normalised with, for drawing only.
+        std: per-channel standard deviation, likewise.
+        max_seconds: stop explaining after this time in each validation; `sess/num_samples` tells how far it came.
+        on_error: `"warn"`: a failure after the first good validation warns and skips that validation; `"raise"` always raises.
+        prefix: first part of every key.
+        seed: of the choice of samples.
+
+    Attributes:
+        last_result: the last validation's `Explained` of the first loader watched, on the CPU.
+        last_results: the same for every loader watched.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+        MisconfigurationException: in `setup`, for a strategy that shards the model's weights.
+
+    Example::
+
+        trainer = Trainer(callbacks=[SESSCallback(), ModelCheckpoint(monitor="sess/pointing_acc", mode="max")])
+    """
+
+    def __init__(
+        self,
+        sess: SESS | None = None,
+        num_samples: int = 32,
+        num_images: int = 8,
+        indices: Sequence[int] | None = None,
+        every_n_epochs: int = 1,
+        metrics: Sequence[str] | Mapping[str, Metric] = ("insertion", "deletion", "pointing"),
+        target: str | TargetRule = "label",
+        compare_base: bool = True,
+        batch_to_samples: Callable[[Any], Samples] | None = None,
+        logits_fn: Callable[[Any], Tensor] | None = None,
+        dataloaders: Sequence[int] | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        max_seconds: float | None = None,
+        on_error: str = "warn",
+        prefix: str = "sess",
+        seed: int = 0,
+    ) -> None:
+        for name, value, least in (
+            ("num_samples", num_samples, 1), ("num_images", num_images, 0), ("every_n_epochs", every_n_epochs, 1)
+        ):  # fmt: skip
+            if value < least:
+                raise ValueError(f"Expected argument `{name}` to be at least {least}, but got {value!r}.")
+        check_choice("on_error", on_error, ("warn", "raise"))
+        if not callable(target):
+            check_choice("target", target, ("label", "predicted"))
+        self.sess = SESS(num_scales=4, window_size=None) if sess is None else sess
+        self.num_samples, self.num_images, self.indices = num_samples, num_images, indices
+        self.every_n_epochs = every_n_epochs
+        self.metrics = _build_metrics(metrics)
+        self.target, self.compare_base = target, compare_base
+        self.batch_to_samples = batch_to_samples
+        self.logits_fn = logits_fn
+        self.dataloaders = dataloaders
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.max_seconds = max_seconds
+        self.on_error = on_error
+        self.prefix = prefix
+        self.seed = seed
+        self.last_results: dict[int, Explained] = {}
+        self._watches: dict[int, Watch] = {}
+        self._proven = False  # one validation went well: later failures warn
+        self._failed = False
+        self._said: set[str] = set()
+
+    @property
+    def last_result(self) -> Explained | None:
+        """What the last validation found on the first loader watched, on the CPU."""
+        return self.last_results[min(self.last_results)] if self.last_results else None
+
+    @property
+    def state_key(self) -> str:
+        """Tells two instances with different prefixes apart."""
+        return self._generate_state_key(prefix=self.prefix)
+
+    # ---------------------------------------------------------------------------------------------------- trainer hooks
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Check what depends on the trainer; the samples are chosen anew for every `fit`, `validate` and `test`."""
+        if type(trainer.strategy).__name__ in _SHARDING:
+            raise MisconfigurationException(
+                f"SESSCallback does not work with {type(trainer.strategy).__name__}, which shards the model's weights: "
+                "processes explain different numbers of patches. Use a single device or strategy='ddp'."
+            )
+        self._watches = {}
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        self._begin(trainer)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        self._begin(trainer)
+
+    def on_validation_batch_start(  # noqa: D102
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._capture(trainer, batch, batch_idx, dataloader_idx)
+
+    def on_test_batch_start(  # noqa: D102
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._capture(trainer, batch, batch_idx, dataloader_idx)
+
+    def on_validation_batch_end(  # noqa: D102
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        self._explain(trainer, pl_module, batch_idx, dataloader_idx)
+
+    def on_test_batch_end(  # noqa: D102
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        self._explain(trainer, pl_module, batch_idx, dataloader_idx)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        self._finish(trainer)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
+        self._finish(trainer)
+
+    # ------------------------------------------------------------------------------------------------------- one validation
+
+    def _begin(self, trainer: pl.Trainer) -> None:
+        self._failed = False
+        if trainer.sanity_checking:
+            self._watches = {}  # chosen from the first validation; the sanity check leaves nothing behind
+        for watch in self._watches.values():
+            watch.begin()
+
+    def _capture(self, trainer: pl.Trainer, batch: Any, batch_idx: int, loader: int) -> None:
+        """Clone the chosen samples before `validation_step` can change its batch."""
+        if self.dataloaders is not None and loader not in self.dataloaders:
+            return
+        watch = self._watches.get(loader)
+        if watch is None:
+            watch = self._watches[loader] = self._new_watch(trainer, loader)
+        if watch.complete:
+            return
+        with self._guarded(), watch.timed():
+            samples = (self.batch_to_samples or batch_to_samples)(batch)
+            picked = watch.selection.pick(len(samples))
+            if picked:
+                watch.follow(samples.select(picked), batch_idx)
+
+    def _new_watch(self, trainer: pl.Trainer, loader: int) -> Watch:
+        loaders, num_batches = _loaders(trainer)
+        selection = SampleSelection(
+            num_samples=1 if trainer.sanity_checking else self.num_samples,
+            indices=None if trainer.sanity_checking else self.indices,
+            seed=self.seed,
+            length=None if trainer.sanity_checking else loader_length(loaders[loader], num_batches[loader]),
+            rank=trainer.global_rank,
+            world_size=1 if trainer.sanity_checking else trainer.world_size,
+        )
+        return Watch(selection, self.metrics, self.compare_base)
+
+    def _explain(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int, loader: int) -> None:
+        """Explain what is due at this batch, with the weights that the validation itself uses."""
+        watch = self._watches.get(loader)
+        if watch is None or self._failed:
+            return
+        last = batch_idx + 1 >= _loaders(trainer)[1][loader]
+        due = watch.due(batch_idx, last)
+        if not due or self._out_of_time(watch):
+            return
+        with self._guarded(), watch.timed(), self._probing(trainer, pl_module):
+            samples = watch.samples.select(due).to(pl_module.device)
+            found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples)
+            watch.update(lambda images: read_logits(pl_module(images)), found, squashed, due)
+            self._say_once(trainer, found)
+
+    def _finish(self, trainer: pl.Trainer) -> None:
+        if trainer.sanity_checking:
+            self._watches, self._said = {}, set()
+            return
+        several = len(_loaders(trainer)[0]) > 1
+        failures = trainer.strategy.reduce(torch.tensor(float(self._failed), device=trainer.strategy.root_device), reduce_op="sum")
+        for number, watch in sorted(self._watches.items()):
+            suffix = f"/dataloader_idx_{number}" if several else ""
+            values = watch.compute(trainer.strategy)
+            watch.complete = True
+            if failures:
+                continue
+            self.last_results[number] = watch.found
+            if not values.get("valid_fraction"):
+                self._warn_once("SESSCallback has no valid saliency map to measure in this validation; its metrics are not logged.")
+            for name, value in values.items():
+                self.log(f"{self.prefix}/{name}{suffix}", value, sync_dist=True)
+            self._draw(trainer, watch, f"{self.prefix}/maps{suffix}")
+        self._proven = self._proven or not failures
+
+    def _draw(self, trainer: pl.Trainer, watch: Watch, tag: str) -> None:
+        wanted = trainer.is_global_zero and trainer.loggers and len(watch.found) and self.num_images
+        if not wanted or trainer.current_epoch % self.every_n_epochs:
+            return
+        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        title = f"epoch {trainer.current_epoch} · step {trainer.global_step}"
+        with self._guarded(), watch.timed():
+            grid = draw_grid(watch.found, self.num_images, self.mean, self.std, title, names)
+            for kind in log_image(trainer.loggers, tag, grid, trainer.global_step):
+                self._warn_once(f"SESSCallback cannot show images in {kind}: `{tag}` goes to the other loggers only.")
+
+    # -------------------------------------------------------------------------------------------------------------- helpers
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """A monitor must not kill a run that it has watched well before."""
+        try:
+            yield
+        except Exception:
+            if not self._proven or self.on_error == "raise":
+                raise
+            self._failed = True
+            rank_zero_warn(f"SESSCallback failed and skips this validation:\n{traceback.format_exc()}")
+
+    @contextmanager
+    def _probing(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[None]:
+        """The model under a probe, in the trainer's precision, its output turned into logits."""
+        hook = None
+        if self.logits_fn is not None:
+            logits_fn = self.logits_fn
+            hook = pl_module.register_forward_hook(lambda module, args, output: logits_fn(output))
+        try:
+            with probe(pl_module, trainer.precision_plugin.forward_context()):
+                yield
+        finally:
+            if hook is not None:
+                hook.remove()
+
+    def _out_of_time(self, watch: Watch) -> bool:
+        if self.max_seconds is None or watch.seconds < self.max_seconds:
+            return False
+        self._warn_once(
+            f"SESSCallback reached max_seconds={self.max_seconds} and explains fewer samples; see `{self.prefix}/num_samples`."
+        )
+        return True
+
+    def _say_once(self, trainer: pl.Trainer, found: Explained) -> None:
+        layer = getattr(self.sess.method, "resolved_layer", None)
+        if layer is not None and layer not in self._said:
+            self._said.add(layer)
+            rank_zero_info(f"SESSCallback explains layer '{layer}' by {type(self.sess.method).__name__}.")
+        misfit = normalization_misfit(torch.stack(found.images[:1]), self.mean, self.std)
+        if misfit:
+            self._warn_once(f"SESSCallback: {misfit}")
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            rank_zero_warn(message)
+
+
+def _loaders(trainer: pl.Trainer) -> tuple[list[Any], list[float]]:
+    """The evaluation loaders in use, and how many batches each gives."""
+    if trainer.sanity_checking:
+        loaders, batches = trainer.val_dataloaders, trainer.num_sanity_val_batches
+    elif trainer.testing:
+        loaders, batches = trainer.test_dataloaders, trainer.num_test_batches
+    else:
+        loaders, batches = trainer.val_dataloaders, trainer.num_val_batches
+    if isinstance(loaders, Mapping):
+        loaders = list(loaders.values())
+    many = isinstance(loaders, (list, tuple))
+    return (list(loaders) if many else [loaders]), list(batches)
+
+
+def _build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Metric]:
+    if isinstance(metrics, Mapping):
+        for name, metric in metrics.items():
+            if not isinstance(metric, Metric):
+                raise ValueError(f"Expected `metrics[{name!r}]` to be a torchmetrics.Metric, but got {type(metric).__name__}.")
+        return dict(metrics)
+    if isinstance(metrics, str):
+        raise ValueError(f"Expected argument `metrics` to be a list of names or a mapping, but got the string {metrics!r}.")
+    for name in metrics:
+        check_choice("metrics", name, tuple(_BUILT_IN))
+    return {name: _BUILT_IN[name]() for name in metrics}

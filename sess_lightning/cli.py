@@ -1,0 +1,65 @@
+"""`sess-lightning fit | validate | test`: LightningCLI with any model and any data, and a summary at the end."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import ArgsType, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from sess_lightning.callback import SESSCallback
+
+_COLUMNS = {"insertion": "insertion_auc", "deletion": "deletion_auc", "overall": "overall", "pointing": "pointing_acc"}
+
+
+class SESSCLI(LightningCLI):
+    """LightningCLI that ends by saying what the callback measured and how to look at it."""
+
+    def after_fit(self) -> None:
+        """Print the summary of the last validation."""
+        self._summarise()
+
+    def after_validate(self) -> None:
+        """Print the summary."""
+        self._summarise()
+
+    def after_test(self) -> None:
+        """Print the summary."""
+        self._summarise()
+
+    def _summarise(self) -> None:
+        if self.trainer.is_global_zero:
+            print(summary(self.trainer))
+
+
+def summary(trainer: Trainer) -> str:
+    """Base method against SESS in the last validation, and the TensorBoard command.
+
+    Args:
+        trainer: after `fit`, `validate` or `test`.
+    """
+    metrics = trainer.callback_metrics
+    lines = []
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if not isinstance(callback, SESSCallback):
+            continue
+        keys = {title: key for title, key in _COLUMNS.items() if f"{callback.prefix}/{key}" in metrics}
+        lines.append("".join(["", f"{callback.prefix:<10}", *(f"{title:>11}" for title in keys)]))
+        for row, start in (("base", f"{callback.prefix}/base_"), ("SESS", f"{callback.prefix}/")):
+            values = (metrics.get(f"{start}{key}") for key in keys.values())
+            lines.append("".join([f"{row:<10}", *(f"{'-' if v is None else format(float(v), '.3f'):>11}" for v in values)]))
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            lines += ["", "Look at it:", f"tensorboard --logdir {logger.save_dir} --samples_per_plugin images=1000"]
+    return "\n".join(["", *lines, ""])
+
+
+def main(args: ArgsType = None) -> None:
+    """Entry point of the console command."""
+    SESSCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_kwargs={"overwrite": True},
+        args=args,
+    )

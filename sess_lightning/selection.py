@@ -1,0 +1,67 @@
+"""Which samples are followed: chosen once, by seed, from the batches that pass by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+
+class SampleSelection:
+    """Positions of the followed samples in the order in which a loader gives them to this process.
+
+    Deterministic in `(seed, world_size)` for a loader that does not shuffle. A second walk over the loader is never made:
+    where its length is unknown, the first samples are taken.
+
+    Args:
+        num_samples: over all processes; each follows its share.
+        indices: positions in the data set instead, counted over all processes as an unshuffled distributed sampler deals
+            them out (sample `i` goes to process `i % world_size`).
+        seed: of the generator, which is the selection's own.
+        length: samples that this process will see, or `None` if unknown.
+        rank: of this process.
+        world_size: number of processes.
+
+    Example:
+        >>> selection = SampleSelection(3, None, seed=0, length=10)
+        >>> sum(len(selection.pick(5)) for _ in range(2))
+        3
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        indices: Sequence[int] | None,
+        seed: int,
+        length: int | None,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if indices is not None:
+            chosen = [i // world_size for i in indices if i % world_size == rank]
+        else:
+            quota = num_samples // world_size + (rank < num_samples % world_size)
+            generator = torch.Generator().manual_seed(seed + rank)
+            chosen = list(range(quota)) if length is None else torch.randperm(length, generator=generator)[:quota].tolist()
+        self.positions = frozenset(chosen)
+        self._passed = 0
+
+    def pick(self, batch_size: int) -> list[int]:
+        """Positions within the next batch of the samples that are followed."""
+        begin = self._passed
+        self._passed += batch_size
+        return [i for i in range(batch_size) if begin + i in self.positions]
+
+
+def loader_length(loader: Any, num_batches: float) -> int | None:
+    """Samples that a loader will give to this process in `num_batches` batches, or `None` if it does not say."""
+    sampler = getattr(loader, "batch_sampler", None)
+    batch_size = getattr(sampler, "batch_size", None) or getattr(loader, "batch_size", None)
+    try:
+        length = len(loader.sampler)
+    except (AttributeError, TypeError, NotImplementedError):
+        return None
+    if batch_size is None or num_batches == float("inf"):
+        return None
+    return min(length, int(num_batches) * batch_size)

@@ -1,0 +1,125 @@
+"""What is gathered from one validation loader: the samples followed, the maps of this validation, the metrics."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import Strategy
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from sess_lightning.explaining import Explained
+from sess_lightning.samples import Samples
+from sess_lightning.selection import SampleSelection
+
+KEYS = {"insertion": "insertion_auc", "deletion": "deletion_auc", "pointing": "pointing_acc"}
+
+
+class Watch:
+    """The followed samples of one loader and what one validation finds about them.
+
+    Args:
+        selection: which samples to follow.
+        metrics: cloned, so that loaders, SESS and the base method are measured apart.
+        compare_base: measure the base method too.
+    """
+
+    def __init__(self, selection: SampleSelection, metrics: Mapping[str, Metric], compare_base: bool) -> None:
+        self.selection = selection
+        self.complete = False  # all samples have been chosen
+        self.samples = Samples(images=[], labels=None, objects=None)
+        self._origins: list[int] = []
+        # compute_groups=False: torchmetrics would merge metrics whose states happen to be equal after the first update.
+        self._metrics = {"": MetricCollection({k: m.clone() for k, m in metrics.items()}, compute_groups=False)}
+        if compare_base:
+            self._metrics["base_"] = self._metrics[""].clone()
+        self._previous: dict[str, dict[int, Tensor]] = {}
+        self._maps: dict[str, dict[int, Tensor]] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what the last validation found, but keep its maps for metrics that compare."""
+        self._previous, self._maps = self._maps, {prefix: {} for prefix in self._metrics}
+        self._pending = list(range(len(self._origins)))
+        self.found = Explained()
+        self.seconds = 0.0
+        for collection in self._metrics.values():
+            collection.reset()
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Count the time spent inside."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def follow(self, samples: Samples, batch_idx: int) -> None:
+        """Follow further samples, which passed by in batch `batch_idx`."""
+        self._pending += range(len(self._origins), len(self._origins) + len(samples))
+        self._origins += [batch_idx] * len(samples)
+        self.samples = self.samples + samples
+
+    def due(self, batch_idx: int, last: bool) -> list[int]:
+        """Samples to explain at the end of this batch: those that came with it, and at the last batch all that are left."""
+        due = [i for i in self._pending if last or self._origins[i] <= batch_idx]
+        self._pending = [i for i in self._pending if i not in set(due)]
+        return due
+
+    def update(self, predict: Callable[[Tensor], Tensor], found: Explained, squashed: Tensor, numbers: list[int]) -> None:
+        """Measure what was found about the samples `numbers` and keep it on the CPU."""
+        for prefix, collection in self._metrics.items():
+            maps, valid = (found.base_maps, found.base_valid) if prefix else (found.maps, found.valid)
+            before = self._previous.get(prefix, {})
+            usable = [i for i, ok in enumerate(valid.tolist()) if ok]
+            known = [i for i in usable if numbers[i] in before] or []
+            collection.to(squashed.device)
+            if usable:
+                collection.update(
+                    predict=predict,
+                    images=squashed[usable],
+                    saliency=[maps[i] for i in usable],
+                    targets=found.targets[usable],
+                    objects=[_to(found.objects[i], squashed.device) for i in usable],
+                    previous=[before[numbers[i]].to(squashed.device) for i in usable] if len(known) == len(usable) else None,
+                )
+            self._maps[prefix].update({numbers[i]: maps[i].cpu() for i in usable})
+        self.found.extend(found)
+
+    def compute(self, strategy: Strategy) -> dict[str, Tensor]:
+        """The values to log, the same on every process: every process computes, also one without samples."""
+        device = strategy.root_device
+        counts = torch.tensor([len(self.found), int(self.found.valid.sum())], dtype=torch.float32, device=device)
+        total, valid = strategy.reduce(counts, reduce_op="sum")
+        values: dict[str, Tensor] = {}
+        for prefix, collection in self._metrics.items():
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*compute.* method of metric .* was called before")
+                computed = collection.to(device).compute()
+            values.update({f"{prefix}{KEYS.get(name, name)}": value for name, value in _scalars(computed)})
+            if {f"{prefix}insertion_auc", f"{prefix}deletion_auc"} <= values.keys():
+                values[f"{prefix}overall"] = values[f"{prefix}insertion_auc"] - values[f"{prefix}deletion_auc"]
+        values = {name: value for name, value in values.items() if torch.isfinite(value)}
+        values["seconds"] = torch.tensor(self.seconds, device=device)
+        values["num_samples"] = total
+        if total:
+            values["valid_fraction"] = valid / total
+        return values
+
+
+def _scalars(computed: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    for name, value in computed.items():
+        if isinstance(value, Tensor) and value.numel() == 1:
+            yield name, value.float().reshape(())
+
+
+def _to(target: dict[str, Tensor] | None, device: torch.device) -> dict[str, Tensor] | None:
+    if target is None:
+        return None
+    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in target.items()}

@@ -1,0 +1,120 @@
+"""Calibration against a pasted canvas resized by torch in float64, Eq. 2 by hand, and the properties of fusion."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from sess_lightning.fusion import calibrated_pieces, fuse, gaussian_blur, minmax, normalised_maps, smooth
+from sess_lightning.windows import pyramid_sizes, sliding_windows
+
+
+def windows_of(size, window, n, step=None):
+    return sliding_windows(tuple(pyramid_sizes(size, window, n)), window, step or window)
+
+
+def by_canvas(maps, windows, size):
+    """The definition: paste on zeros of the scaled size, resize to the image bilinearly without antialias."""
+    out = []
+    for m, w in zip(maps, windows, strict=True):
+        canvas = torch.zeros(1, 1, w.scaled_h, w.scaled_w, dtype=torch.float64)
+        canvas[0, 0, w.y1 : w.y2, w.x1 : w.x2] = normalised_maps(m[None], (w.y2 - w.y1, w.x2 - w.x1))[0]
+        out.append(F.interpolate(canvas, size=size, mode="bilinear", align_corners=False)[0, 0])
+    return torch.stack(out)
+
+
+sizes = st.tuples(st.integers(1, 60), st.integers(1, 60))
+window_sizes = st.tuples(st.integers(1, 24), st.integers(1, 24))
+
+
+@settings(deadline=None, max_examples=60)
+@given(size=sizes, window=window_sizes, n=st.integers(1, 4), seed=st.integers(0, 99))
+def test_calibration_equals_a_resized_canvas(size, window, n, seed):
+    windows = windows_of(size, window, n)
+    maps = torch.rand(len(windows), 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    canvas = torch.zeros(len(windows), *size, dtype=torch.float64)
+    for number, y, x, piece in calibrated_pieces(maps, windows, size):
+        canvas[number, y : y + piece.shape[0], x : x + piece.shape[1]] += piece
+    torch.testing.assert_close(canvas, by_canvas(maps, windows, size), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("pool", ["mean", "plain_mean", "max"])
+@pytest.mark.parametrize("threshold", [0.0, 0.3])
+def test_fusion_equals_equation_2(pool, threshold):
+    windows = windows_of((40, 56), (16, 16), 4, (8, 8))
+    maps = torch.rand(len(windows), 4, 4, dtype=torch.float64)
+    weights = torch.rand(len(windows), dtype=torch.float64)
+    weighted = by_canvas(maps, windows, (40, 56)) * weights[:, None, None]
+    sigma = weighted > threshold
+    expected = {
+        "mean": (weighted * sigma).sum(0) / sigma.sum(0).clamp(min=1),
+        "plain_mean": (weighted * sigma).sum(0) / len(windows),
+        "max": (weighted * sigma).amax(0),
+    }[pool]
+    torch.testing.assert_close(fuse(maps, windows, weights, (40, 56), pool, threshold), expected, rtol=0, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=30)
+@given(size=sizes, window=window_sizes, pool=st.sampled_from(["mean", "plain_mean", "max"]), seed=st.integers(0, 99))
+def test_values_stay_in_the_unit_range_and_order_does_not_matter(size, window, pool, seed):
+    generator = torch.Generator().manual_seed(seed)
+    windows = windows_of(size, window, 3)
+    maps = torch.rand(len(windows), 3, 3, generator=generator)
+    weights = torch.rand(len(windows), generator=generator)
+    fused = fuse(maps, windows, weights, size, pool)
+    assert fused.min() >= 0
+    assert fused.max() <= 1 + 1e-6
+    order = torch.randperm(len(windows), generator=generator)
+    shuffled = fuse(maps[order], [windows[i] for i in order], weights[order], size, pool)
+    torch.testing.assert_close(shuffled, fused, rtol=0, atol=1e-6)
+
+
+def test_a_patch_changes_nothing_outside_its_region():
+    windows = windows_of((64, 64), (32, 32), 5)
+    maps = torch.rand(len(windows), 4, 4)
+    other = maps.clone()
+    other[-1] = torch.rand(4, 4)
+    change = fuse(maps, windows, None, (64, 64)) != fuse(other, windows, None, (64, 64))
+    w = windows[-1]
+    scale = 64 / w.scaled_w
+    assert change.any()
+    assert not change[: int(w.y1 * scale) - 1].any()
+    assert not change[:, : int(w.x1 * scale) - 1].any()
+
+
+def test_no_patch_gives_zeros():
+    assert torch.equal(fuse(torch.empty(0, 4, 4), [], None, (5, 6)), torch.zeros(5, 6))
+
+
+@pytest.mark.parametrize("value", [0.0, 3.5, float("nan"), float("inf"), -float("inf")])
+def test_minmax_flags_constant_and_non_finite_maps(value):
+    maps, valid = minmax(torch.stack([torch.full((4, 4), value), torch.arange(16.0).view(4, 4)]))
+    assert valid.tolist() == [False, True]
+    assert torch.equal(maps[0], torch.zeros(4, 4))
+    assert maps[1].min() == 0
+    assert maps[1].max() == 1
+
+
+def test_one_nan_pixel_flags_the_map():
+    broken = torch.rand(1, 4, 4)
+    broken[0, 1, 2] = float("nan")
+    maps, valid = minmax(broken)
+    assert not valid.item()
+    assert torch.equal(maps, torch.zeros(1, 4, 4))
+
+
+@pytest.mark.parametrize(("kernel", "sigma"), [(11, 5.0), (51, 50.0)])
+def test_blur_equals_a_two_dimensional_convolution(kernel, sigma):
+    image = torch.rand(2, 3, 60, 64, dtype=torch.float64)
+    offsets = torch.arange(kernel, dtype=torch.float64) - kernel // 2
+    weights = torch.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * sigma**2))
+    padded = F.pad(image, (kernel // 2,) * 4, mode="reflect").flatten(0, 1)[:, None]
+    expected = F.conv2d(padded, (weights / weights.sum())[None, None]).view_as(image)
+    torch.testing.assert_close(gaussian_blur(image, kernel, sigma), expected, rtol=0, atol=1e-12)
+
+
+@given(st.integers(1, 8), st.integers(1, 8))
+def test_blur_keeps_a_constant_on_any_size(height, width):
+    image = torch.full((height, width), 0.7, dtype=torch.float64)
+    torch.testing.assert_close(smooth(image), image)
