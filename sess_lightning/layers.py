@@ -177,25 +177,34 @@ def _trace(model: nn.Module, images: Tensor) -> tuple[list[_Call], int | None]:
 
 
 def _last_map(calls: list[_Call], image: Size, num_classes: int | None) -> _Call | None:
-    excluded: set[int] = set()
-    candidates = []
+    passed_on = _passed_on(calls)
     linear_behind = False
+    last: Tensor | None = None
     for call in reversed(calls):
         linear_behind = linear_behind or isinstance(call.module, nn.Linear)
         grid = _guess_grid(call.output, image) if call.output.ndim == 4 else None
-        if grid is None or grid.shape[-1] * grid.shape[-2] == 1 or id(call.output) in excluded:
+        if grid is None or grid.shape[-1] * grid.shape[-2] == 1 or id(call.output) in passed_on:
             continue
-        class_map = not linear_behind and grid.shape[1] == num_classes
-        if isinstance(call.module, _POOLING + _PASSING) or _is_permute(call.module) or class_map:
-            excluded.add(id(call.output))
-        else:
-            candidates.append(call)
-    if not candidates:
+        if linear_behind or grid.shape[1] != num_classes:  # else a map of class logits
+            last = call.output
+            break
+    if last is None:
         return None
-    same = [call for call in candidates if call.output is candidates[0].output]
+    same = [call for call in calls if call.output is last and not isinstance(call.module, _PASSING)]
     first_leaf = next(call.name for call in calls if not call.children_called)
     parts = [call for call in same if not first_leaf.startswith(f"{call.name}.")]
-    return min(parts or same, key=lambda call: call.name.count("."))
+    return min(reversed(parts or same), key=lambda call: call.name.count("."))
+
+
+def _passed_on(calls: list[_Call]) -> set[int]:
+    """Outputs that a layer only pooled, rearranged or passed on, unless it gave the very tensor that it got."""
+    seen: set[int] = set()
+    passed_on = set()
+    for call in calls:
+        if isinstance(call.module, _POOLING + _PASSING) or _is_permute(call.module):
+            passed_on |= {id(call.output)} - seen
+        seen.add(id(call.output))
+    return passed_on
 
 
 def _token_norm(calls: list[_Call], image: Size) -> _Call | None:
@@ -216,12 +225,18 @@ def _guess_grid(activation: Tensor, image: Size) -> Tensor | None:
         if _is_grid(activation.shape[1:3], image):
             return activation.permute(0, 3, 1, 2)
     if activation.ndim == 3:
-        for prefix in _PREFIX_TOKENS:
-            count = activation.shape[1] - prefix
-            rows = round(math.sqrt(max(count, 0) * image[0] / image[1]))
-            if rows > 0 and count > 1 and count % rows == 0 and _is_grid((rows, count // rows), image):
-                return tokens_to_grid(rows, count // rows, prefix)(activation)
+        for fits in (_is_even_grid, _is_grid):
+            for prefix in _PREFIX_TOKENS:
+                count = activation.shape[1] - prefix
+                rows = round(math.sqrt(max(count, 0) * image[0] / image[1]))
+                if rows > 0 and count > 1 and count % rows == 0 and fits((rows, count // rows), image):
+                    return tokens_to_grid(rows, count // rows, prefix)(activation)
     return None
+
+
+def _is_even_grid(grid: Size, image: Size) -> bool:
+    """Whether a grid is the image cut into equal squares, as patch embeddings do."""
+    return image[0] % grid[0] == 0 and image[1] % grid[1] == 0 and image[0] * grid[1] == image[1] * grid[0]
 
 
 def _is_grid(grid: Any, image: Size) -> bool:

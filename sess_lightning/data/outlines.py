@@ -69,12 +69,11 @@ def _heart(rng: np.random.Generator) -> Outline:
 
 
 def _crescent(rng: np.random.Generator) -> Outline:
-    bite = rng.uniform(0.55, 0.8)
-    tip = rng.uniform(0.6, 0.9)
+    """A moon: a disc out of which an equal disc, moved aside, has bitten a piece."""
+    half = rng.uniform(0.2, 0.4)  # half the distance of the two centres
+    tip = np.arccos(half)
     outer = _circle(1.0, tip, 2 * np.pi - tip)
-    inner = outer[::-1] * (bite, 1.0)
-    inner[:, 0] += np.cos(tip) * (1 - bite) + 0.25 * (1 - (inner[:, 1] / max(np.abs(inner[:, 1]).max(), 1e-6)) ** 2)
-    return [np.concatenate([outer, inner])]
+    return [np.concatenate([outer, outer[outer[:, 0] < half][::-1] * (-1, 1) + (2 * half, 0)])]
 
 
 def _arc(rng: np.random.Generator) -> Outline:

@@ -1,0 +1,111 @@
+"""The target layer of the usual architectures, of one's own networks, and what is said when it cannot be found."""
+
+import logging
+
+import pytest
+import torch
+import torchvision
+from nets import seeded, small_cnn
+from torch import nn
+
+from sess_lightning.layers import find_target_layer, get_layer, to_grid, tokens_to_grid
+from sess_lightning.probing import probe
+
+
+def found(model, size=(224, 224)):
+    with probe(model):
+        return find_target_layer(model, torch.zeros(1, 3, *size))
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("resnet18", "layer4"),
+        ("vgg11", "features.19"),
+        ("densenet121", "features.norm5"),
+        ("mobilenet_v2", "features.18"),
+        ("mobilenet_v3_small", "features.12"),
+        ("squeezenet1_1", "features.12"),
+        ("convnext_tiny", "features.7"),
+        ("swin_t", "features.7"),
+        ("vit_b_32", "encoder.layers.encoder_layer_11.ln_1"),
+        ("efficientnet_b0", "features.8"),
+        ("shufflenet_v2_x0_5", "conv5"),
+        ("mnasnet0_5", "layers.16"),
+        ("googlenet", "inception5b"),
+    ],
+)
+def test_layer_of_torchvision_models(name, layer):
+    kwargs = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
+    with torch.device("meta"):  # shapes are all that the search needs
+        model = torchvision.models.get_model(name, weights=None, **kwargs)
+        with probe(model):
+            assert find_target_layer(model, torch.zeros(1, 3, 224, 224)) == layer
+
+
+def test_prefix_of_a_nested_model():
+    class Module(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.ModuleDict({"backbone": small_cnn()})
+
+        def forward(self, x):
+            return self.net["backbone"](x)
+
+    assert found(Module(), (32, 32)) == "net.backbone.4"
+
+
+def test_a_class_map_is_not_taken():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert found(model, (16, 16)) == "1"
+
+
+def test_as_many_channels_as_classes_is_no_class_map_when_a_linear_layer_follows():
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 5))
+    assert found(model, (16, 16)) == "1"
+
+
+def test_a_small_grid_warns_with_the_way_out(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert found(torchvision.models.resnet18(num_classes=2), (32, 32)) == "layer3"
+    assert "2 x 2" in caplog.text
+    assert "target_layer=" in caplog.text
+
+
+def test_no_map_at_all():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+    with pytest.raises(ValueError, match=r"no layer with a spatial map.*target_layer="):
+        found(model, (8, 8))
+
+
+def test_unknown_name_lists_the_nearest():
+    model = torchvision.models.resnet18()
+    with pytest.raises(ValueError, match=r"but got 'layr4'.*Nearest names:.*layer4"):
+        get_layer(model, "layr4")
+
+
+def test_name_without_its_prefix_is_suggested():
+    with pytest.raises(ValueError, match=r"Nearest names: net\.4"):
+        get_layer(nn.ModuleDict({"net": small_cnn()}), "4")
+
+
+def test_module_of_another_model():
+    with pytest.raises(ValueError, match="a module of the model that is explained"):
+        get_layer(small_cnn(), nn.ReLU())
+    model = small_cnn()
+    assert get_layer(model, model[4]) == ("4", model[4])
+
+
+def test_grids():
+    tokens = seeded(0, 2, 1 + 4 + 6, 5)  # class token, four registers, 2 x 3
+    expected = tokens[:, 5:].transpose(1, 2).reshape(2, 5, 2, 3)
+    assert torch.equal(to_grid(tokens, (32, 48)), expected)
+    assert torch.equal(tokens_to_grid(2, 3, 5)(tokens), expected)
+    channels_last = seeded(1, 2, 4, 6, 64)
+    assert torch.equal(to_grid(channels_last, (32, 48)), channels_last.permute(0, 3, 1, 2))
+    maps = seeded(2, 2, 64, 4, 6)
+    assert to_grid(maps, (32, 48)) is maps
+    with pytest.raises(ValueError, match=r"for a grid of 3 x 3 behind 0 prefix tokens, but the layer gives 11"):
+        tokens_to_grid(3, 3, 0)(tokens)
+    with pytest.raises(ValueError, match=r"got \(2, 8\).*reshape="):
+        to_grid(seeded(0, 2, 8), (32, 32))
