@@ -1,0 +1,188 @@
+"""Single-forward Grad-CAM against the full graph, in every kind of model it must work on."""
+
+import copy
+
+import pytest
+import torch
+import torchvision
+from nets import seeded, small_cnn
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from sess_lightning.saliency import GradCAM
+
+
+def full_graph(model, layer, images, targets, autocast=False):
+    """Grad-CAM as its paper writes it, through the whole graph."""
+    model = copy.deepcopy(model).eval().requires_grad_(True)
+    seen = {}
+
+    def hook(module, args, output):
+        seen["activation"] = output
+        return output.clone()  # an in-place activation may follow
+
+    handle = model.get_submodule(layer).register_forward_hook(hook)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        logits = model(images)
+    handle.remove()
+    score = logits.gather(1, targets[:, None]).sum()
+    (gradient,) = torch.autograd.grad(score, seen["activation"])
+    a, g = seen["activation"].detach().float(), gradient.float()
+    return (g.mean((2, 3), keepdim=True) * a).sum(1).relu(), logits.detach()
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [("resnet18", "layer4"), ("vgg11", "features.19"), ("mobilenet_v2", "features.18"), ("densenet121", "features.norm5")],
+)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_equals_the_full_graph(name, layer, autocast):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = torchvision.models.get_model(name, weights=None, num_classes=10)
+    images, targets = seeded(0, 2, 3, 64, 64), torch.tensor([3, 7])
+    expected, logits = full_graph(model, layer, images, targets, autocast)
+    method = GradCAM()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        explanation = method(model, images, targets)
+    assert method.resolved_layer == layer
+    scale = expected.amax()
+    torch.testing.assert_close(explanation.maps / scale, expected / scale, rtol=0, atol=5e-2 if autocast else 1e-5)
+    torch.testing.assert_close(explanation.logits, logits)
+
+
+class OwnNoGrad(nn.Module):
+    """Transfer learning: the trunk runs under the model's own no_grad, functional pooling follows outside."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.trunk, self.head = model[:5], model[5:]
+
+    def forward(self, x):
+        with torch.no_grad():
+            features = self.trunk(x)
+        pooled = features.mean((2, 3))  # no module between the block and this
+        return self.head[-1](pooled)
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, model, reentrant):
+        super().__init__()
+        self.trunk, self.head, self.reentrant = model[:5], model[5:], reentrant
+
+    def forward(self, x):
+        return self.head(checkpoint(self.trunk, x, use_reentrant=self.reentrant))
+
+
+class CheckpointedWhole(Checkpointed):
+    def forward(self, x):
+        return checkpoint(lambda y: self.head(self.trunk(y)), x, use_reentrant=self.reentrant)
+
+
+class Autocasting(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.net = model
+
+    def forward(self, x):
+        return {"logits": self.net(x)}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "layer"),
+    [
+        (lambda m: m, "4"),
+        (lambda m: m.requires_grad_(False), "4"),
+        (OwnNoGrad, "trunk.4"),
+        (lambda m: Checkpointed(m, reentrant=False), "trunk.4"),
+        (lambda m: Checkpointed(m, reentrant=False), "trunk.1"),
+        (lambda m: CheckpointedWhole(m, reentrant=False), "trunk.4"),
+        (lambda m: CheckpointedWhole(m, reentrant=False), "trunk.2"),
+        (Autocasting, "net.4"),
+    ],
+    ids=["plain", "frozen", "no_grad trunk", "checkpoint", "in checkpoint", "all checkpointed", "inside all", "dict"],
+)
+@pytest.mark.parametrize("inplace", [False, True])
+def test_kinds_of_models(wrap, layer, inplace):
+    images, targets = seeded(0, 3, 3, 20, 20), torch.tensor([0, 3, 1])
+    inner = layer.rpartition(".")[2]
+    expected, _ = full_graph(small_cnn(), inner, images, targets)
+    model = wrap(small_cnn(inplace=inplace)).train()
+    torch.testing.assert_close(GradCAM(layer)(model, images, targets).maps, expected, rtol=0, atol=1e-6)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert all(p.grad is None for p in model.parameters())
+    assert all(m.training for m in model.modules())
+    assert torch.is_grad_enabled()
+
+
+def test_works_in_inference_mode():
+    images, targets = seeded(0, 2, 3, 20, 20), torch.tensor([0, 3])
+    model = small_cnn()
+    expected = GradCAM("4")(model, images, targets).maps
+    with torch.inference_mode():
+        maps = GradCAM("4")(model, images.clone(), targets.clone()).maps
+    torch.testing.assert_close(maps, expected)
+
+
+def test_a_model_that_caches_in_inference_mode_names_the_way_out():
+    class Cache(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.scale, self.gain = small_cnn(), None, nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            features = self.net[:5](x)
+            if self.scale is None:
+                self.scale = torch.ones(1, 8, 1, 1)
+            return self.net[5:](features * self.scale)
+
+    model = Cache()
+    with torch.inference_mode():
+        model(seeded(0, 1, 3, 20, 20))
+    with pytest.raises(RuntimeError, match=r"Trainer\(inference_mode=False\)"):
+        GradCAM("net.4")(model, seeded(0, 1, 3, 20, 20), torch.tensor([0]))
+
+
+def test_reentrant_checkpointing_is_refused_by_name():
+    model = Checkpointed(small_cnn(), reentrant=True)
+    with pytest.raises(RuntimeError, match="use_reentrant=False"):
+        GradCAM("trunk.1")(model, seeded(0, 1, 3, 20, 20), torch.tensor([0]))
+
+
+def test_a_layer_off_the_path():
+    model = small_cnn()
+    model.add_module("spare", nn.Conv2d(3, 3, 1))
+    model.forward = lambda x: nn.Sequential.forward(model[:8], x)
+    with pytest.raises(RuntimeError, match="'spare' was not reached"):
+        GradCAM("spare")(model, seeded(0, 1, 3, 20, 20), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("compiled", ["model", "part", "in place"])
+def test_compiled_models(compiled):
+    images, targets = seeded(0, 2, 3, 20, 20), torch.tensor([0, 3])
+    expected = GradCAM("4")(small_cnn(), images, targets).maps
+    model, layer = small_cnn().eval(), "4"
+    if compiled == "model":
+        model, layer = torch.compile(model, backend="eager"), "_orig_mod.4"
+    elif compiled == "part":
+        model[0] = torch.compile(model[0], backend="eager")
+    else:
+        model.compile(backend="eager")
+    model(images)  # compiled before the hooks are there
+    torch.testing.assert_close(GradCAM(layer)(model, images, targets).maps, expected)
+
+
+def test_the_layer_is_found_again_for_another_model():
+    method = GradCAM()
+    method(small_cnn(), seeded(0, 1, 3, 20, 20), torch.tensor([0]))
+    assert method.resolved_layer == "4"
+    method(nn.Sequential(small_cnn()), seeded(0, 1, 3, 20, 20), torch.tensor([0]))
+    assert method.resolved_layer == "0.4"
+
+
+def test_per_sample_targets():
+    model, images = small_cnn(), seeded(0, 4, 3, 20, 20)
+    targets = torch.tensor([0, 1, 2, 3])
+    together = GradCAM("4")(model, images, targets).maps
+    alone = [GradCAM("4")(model, images[i : i + 1], targets[i : i + 1]).maps[0] for i in range(4)]
+    torch.testing.assert_close(together, torch.stack(alone), rtol=0, atol=1e-6)

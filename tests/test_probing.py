@@ -1,0 +1,81 @@
+"""A probe leaves no trace, also when what it surrounds fails."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from nets import seeded, small_cnn
+
+from sess_lightning.probing import empty_batch, probe
+
+
+def state(model):
+    return {
+        "modes": [m.training for m in model.modules()],
+        "grads": [None if p.grad is None else (id(p.grad), p.grad.clone()) for p in model.parameters()],
+        "buffers": [b.clone() for b in model.buffers()],
+        "random": (random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()),
+        "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+    }
+
+
+def assert_same(before, after):
+    assert before["modes"] == after["modes"]
+    assert before["grad mode"] == after["grad mode"]
+    for a, b in zip(before["grads"], after["grads"], strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a[0] == b[0]
+            assert torch.equal(a[1], b[1])
+    assert all(torch.equal(a, b) for a, b in zip(before["buffers"], after["buffers"], strict=True))
+    assert before["random"][0] == after["random"][0]
+    assert np.array_equal(before["random"][1], after["random"][1])
+    assert torch.equal(before["random"][2], after["random"][2])
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_of_the_model_or_the_random_states_changes(fails):
+    model = small_cnn().train()
+    model[1].eval()  # a frozen batch norm stays frozen
+    model(seeded(0, 2, 3, 8, 8)).sum().backward()
+    before = state(model)
+
+    def work():
+        with probe(model):
+            assert not any(m.training for m in model.modules())
+            assert not torch.is_grad_enabled()
+            random.random(), np.random.rand(), torch.rand(1)
+            with torch.enable_grad():
+                model(seeded(1, 2, 3, 8, 8)).sum().backward()
+            if fails:
+                raise KeyError("in the middle")
+
+    if fails:
+        with pytest.raises(KeyError):
+            work()
+    else:
+        work()
+    assert_same(before, state(model))
+
+
+def test_probes_nest():
+    model = small_cnn().train()
+    before = state(model)
+    with probe(model), probe(model):
+        model(seeded(0, 1, 3, 8, 8))
+    assert_same(before, state(model))
+
+
+def test_inference_mode_is_left_and_entered_again():
+    with torch.inference_mode():
+        with probe(small_cnn()):
+            assert not torch.is_inference_mode_enabled()
+        assert torch.is_inference_mode_enabled()
+
+
+def test_batches_are_channels_last():
+    batch = empty_batch(4, torch.zeros(3, 8, 8, dtype=torch.float16), (5, 6))
+    assert batch.shape == (4, 3, 5, 6)
+    assert batch.dtype == torch.float16
+    assert batch.is_contiguous(memory_format=torch.channels_last)
