@@ -244,7 +244,7 @@ class SESSCallback(Callback):
         if not due or self._out_of_time(watch):
             return
         with self._guarded(), watch.timed(), self._probing(trainer, pl_module):
-            samples = watch.samples.select(due).to(pl_module.device)
+            samples = watch.samples.pick(due, pl_module.device)
             found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples)
             watch.update(lambda images: read_logits(pl_module(images)), found, squashed, due)
             self._say_once(trainer, found)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sess_lightning.explaining import Explained
-from sess_lightning.metrics.objects import object_mask
+from sess_lightning.metrics.objects import class_objects, is_empty
 from sess_lightning.render import MapRow, denormalize, map_grid
 
 
@@ -61,7 +61,10 @@ def _boxes(objects: dict[str, Tensor] | None, target: int) -> Tensor | None:
 
 def _hit(saliency: Tensor, objects: dict[str, Tensor] | None, target: int, valid: bool) -> bool | None:
     """Whether the peak lies on an object of the class, exactly: a tolerance is the metric's, not the picture's."""
-    mask = None if objects is None or not valid else object_mask(objects, target, (saliency.shape[0], saliency.shape[1]))
-    if mask is None or not mask.any():
+    if objects is None or not valid or is_empty(objects):
         return None
-    return bool(mask.flatten()[torch.argmax(saliency)])
+    found = class_objects(objects, target)
+    if found is None:
+        return None
+    fitted = found.fit(saliency)
+    return bool(found.region(fitted).flatten()[fitted.argmax()])

@@ -72,8 +72,8 @@ def _crescent(rng: np.random.Generator) -> Outline:
     """A moon: a disc out of which an equal disc, moved aside, has bitten a piece."""
     half = rng.uniform(0.2, 0.4)  # half the distance of the two centres
     tip = np.arccos(half)
-    outer = _circle(1.0, tip, 2 * np.pi - tip)
-    return [np.concatenate([outer, outer[outer[:, 0] < half][::-1] * (-1, 1) + (2 * half, 0)])]
+    bite = _circle(1.0, -tip, tip) * (-1, 1) + (2 * half, 0)
+    return [np.concatenate([_circle(1.0, tip, 2 * np.pi - tip), bite])]
 
 
 def _arc(rng: np.random.Generator) -> Outline:
@@ -89,7 +89,7 @@ def _pebble(rng: np.random.Generator) -> Outline:
     """A smooth lump: far from round, so that it is no disc."""
     t = np.linspace(0, 2 * np.pi, _ROUND)
     phase = rng.uniform(0, 2 * np.pi, 2)
-    radii = 1 + rng.uniform(0.22, 0.34) * np.sin(2 * t + phase[0]) + rng.uniform(0.12, 0.22) * np.sin(3 * t + phase[1])
+    radii = 1 + rng.uniform(0.3, 0.38) * np.sin(2 * t + phase[0]) + rng.uniform(0.16, 0.26) * np.sin(3 * t + phase[1])
     return [_polar(radii, t)]
 
 
@@ -97,7 +97,7 @@ def _shard(rng: np.random.Generator) -> Outline:
     """An irregular polygon: five to seven corners at uneven angles and radii."""
     count = int(rng.integers(5, 8))
     angles = (np.arange(count) + rng.uniform(-0.3, 0.3, count)) * 2 * np.pi / count
-    return [_polar(rng.uniform(0.45, 1.0, count), angles)]
+    return [_polar(rng.uniform(0.35, 1.0, count), angles)]
 
 
 def _bolt(rng: np.random.Generator) -> Outline:

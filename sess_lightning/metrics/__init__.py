@@ -1,0 +1,27 @@
+"""Metrics of saliency maps: functions, and `torchmetrics.Metric` classes built on them.
+
+None holds the model, and none needs a Trainer: give `update` what `SESS` or any other method found.
+"""
+
+from sess_lightning.metrics.drift import SaliencyDrift, saliency_drift
+from sess_lightning.metrics.energy import EnergyPointingGame, pointing_energy
+from sess_lightning.metrics.insertion_deletion import DeletionAUC, InsertionAUC, area_under_curve, perturbation_curve
+from sess_lightning.metrics.max_box import MaxBoxAccuracy, best_box_ious
+from sess_lightning.metrics.objects import boxes_to_mask
+from sess_lightning.metrics.pointing_game import PointingGame, pointing_hits
+
+__all__ = [
+    "DeletionAUC",
+    "EnergyPointingGame",
+    "InsertionAUC",
+    "MaxBoxAccuracy",
+    "PointingGame",
+    "SaliencyDrift",
+    "area_under_curve",
+    "best_box_ious",
+    "boxes_to_mask",
+    "perturbation_curve",
+    "pointing_energy",
+    "pointing_hits",
+    "saliency_drift",
+]

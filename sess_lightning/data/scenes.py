@@ -1,0 +1,117 @@
+"""One scene: objects of one class among clutter and texture that belong to none."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sess_lightning.data.drawing import Stamp, contrast, ground, place, striking_colour, texture
+from sess_lightning.data.outlines import CLASSES, CLUTTER, Outline
+
+_PLACING_TRIES = 20  # then the scene goes without that thing: it is full
+_CLUTTER_AREA = 2000.0  # square pixels of scene for each thing of clutter: two in a window of 64 px
+_TEXTURE_AREA = 5500.0  # square pixels of scene for each patch of texture
+_GAP = 2  # pixels kept free between the boxes of two things, so that outlines never run into each other
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What was drawn, and where.
+
+    Attributes:
+        image: `(H, W, 3)` uint8 RGB.
+        label: class of every object in it.
+        boxes: `(N, 4)` int64 x1, y1, x2, y2 in pixels, x2 and y2 exclusive; tight around the masks.
+        masks: `(N, H, W)` bool, the pixels of which an object covers half or more.
+        contrasts: `(N,)` float, distance in colour of each object to its ground (`drawing.contrast`).
+    """
+
+    image: np.ndarray
+    label: int
+    boxes: np.ndarray
+    masks: np.ndarray
+    contrasts: np.ndarray
+
+
+def draw_scene(
+    rng: np.random.Generator, label: int, shape: tuple[int, int], sizes: tuple[float, float], max_objects: int = 3
+) -> Scene:
+    """Draw a scene.
+
+    Everything is drawn whole and nothing overlaps, so that every object is all there to be recognised. Sizes are
+    log-uniform: as many objects between 10 and 20 px as between 20 and 40.
+
+    Args:
+        rng: where the random numbers come from; the scene is a function of its state.
+        label: class of the objects, an index into `outlines.CLASSES`.
+        shape: height and width in pixels.
+        sizes: smallest and largest longer side of an object's box, in pixels; clutter comes in the same sizes.
+        max_objects: 1 to this many objects are asked for; fewer come where there is no room.
+
+    Returns:
+        The scene, with at least one object.
+    """
+    canvas = ground(rng, *shape)
+    _paint_textures(rng, canvas)
+    taken: list[np.ndarray] = []  # (2, 2) each: the low and the high corner, x and y
+    objects, contrasts = [], []
+    outline = list(CLASSES.values())[label]
+    for _ in range(rng.integers(1, max_objects + 1)):
+        stamp = _find_room(rng, outline(rng), shape, sizes, taken)
+        if stamp is not None:
+            objects.append(stamp)
+            contrasts.append(_paint(rng, canvas, stamp))
+    clutter = list(CLUTTER.values())
+    for _ in range(rng.poisson(shape[0] * shape[1] / _CLUTTER_AREA)):
+        stamp = _find_room(rng, clutter[rng.integers(len(clutter))](rng), shape, sizes, taken)
+        if stamp is not None:
+            _paint(rng, canvas, stamp)
+    masks = np.stack([stamp.mask(*shape) for stamp in objects])
+    boxes = np.stack([_bounding_box(mask) for mask in masks])
+    return Scene((canvas * 255 + 0.5).astype(np.uint8), label, boxes, masks, np.array(contrasts))
+
+
+def _paint_textures(rng: np.random.Generator, canvas: np.ndarray) -> None:
+    """Lay patches of texture on a canvas, each in an outline from the clutter that is as good a shape as any."""
+    height, width = canvas.shape[:2]
+    short = min(height, width)
+    for _ in range(rng.poisson(height * width / _TEXTURE_AREA)):
+        centre = (rng.uniform(0, width), rng.uniform(0, height))
+        size = rng.uniform(0.3, 0.7) * min(short, 96)
+        stamp = place(CLUTTER["pebble"](rng), centre, size, rng.uniform(0, 2 * np.pi), (height, width))
+        if stamp.coverage.size:
+            stamp.paint(canvas, texture(rng, stamp.crop(canvas)))
+
+
+def _find_room(
+    rng: np.random.Generator, outline: Outline, shape: tuple[int, int], sizes: tuple[float, float], taken: list[np.ndarray]
+) -> Stamp | None:
+    """Place an outline at a random size, turn and position where nothing is yet, and note that place as taken.
+
+    The size is drawn anew in every try, so that small things fill up a scene in which there is no room for large ones.
+    """
+    luck = rng.random((_PLACING_TRIES, 3))
+    size = sizes[0] * (sizes[1] / sizes[0]) ** luck[:, :1]
+    centre = size / 2 + luck[:, 1:] * (np.array(shape[::-1]) - size)
+    low, high = centre - size / 2 - _GAP, centre + size / 2 + _GAP
+    others = np.array(taken).reshape(-1, 2, 2)
+    free = ((low[:, None] >= others[:, 1]) | (high[:, None] <= others[:, 0])).any(axis=2).all(axis=1)
+    if not free.any():
+        return None
+    first = free.argmax()
+    taken.append(np.stack([centre[first] - size[first] / 2, centre[first] + size[first] / 2]))
+    turn = rng.uniform(0, 2 * np.pi)
+    return place(outline, (centre[first, 0], centre[first, 1]), size[first, 0], turn, shape)
+
+
+def _paint(rng: np.random.Generator, canvas: np.ndarray, stamp: Stamp) -> float:
+    """Fill a stamp with a colour that stands out from what is there; returns the contrast."""
+    under = stamp.crop(canvas).copy()
+    colour = striking_colour(rng, under)
+    stamp.paint(canvas, colour)
+    return contrast(colour, under)
+
+
+def _bounding_box(mask: np.ndarray) -> np.ndarray:
+    """`(4,)` x1, y1, x2, y2 of the True pixels of a mask, x2 and y2 exclusive."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])

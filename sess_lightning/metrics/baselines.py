@@ -1,0 +1,143 @@
+"""The image without information that insertion starts from and deletion ends at."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sess_lightning.checks import check_choice
+from sess_lightning.fusion import gaussian_blur
+
+BaselineFunction: TypeAlias = Callable[[Tensor], Tensor]
+Baseline: TypeAlias = Literal["zeros", "blur"] | Tensor | BaselineFunction
+
+BLURS = {"groupcam": (51, 50.0), "rise": (11, 5.0)}  # kernel size and sigma of each protocol
+
+
+@dataclass(frozen=True)
+class BaselineChoice:
+    """Which baseline a curve is measured against.
+
+    Args:
+        protocol: `"groupcam"` or `"rise"`: how `"blur"` blurs.
+        baseline: `"zeros"`, `"blur"`, a tensor that broadcasts to the images, or a callable from images `(N, C, H,
+            W)` to the same shape.
+        kernel_size: odd size of the blur in pixels; `None`: the protocol's.
+        sigma: of the blur in pixels; `None`: the protocol's.
+
+    Raises:
+        ValueError: naming the argument, what was expected and what came.
+    """
+
+    protocol: str
+    baseline: Baseline
+    kernel_size: int | None = None
+    sigma: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("protocol", self.protocol, tuple(BLURS))
+        if not isinstance(self.baseline, Tensor) and not callable(self.baseline) and self.baseline not in ("zeros", "blur"):
+            raise ValueError(
+                "Expected argument `baseline` to be None (the protocol's), 'zeros', 'blur', a tensor or a callable, "
+                f"but got {self.baseline!r}."
+            )
+        _check_kernel(self.kernel_size)
+        if self.sigma is not None and not (isinstance(self.sigma, (int, float)) and 0 < self.sigma < math.inf):
+            raise ValueError(f"Expected argument `blur_sigma` to be a positive number or None, but got {self.sigma!r}.")
+
+    def of(self, images: Tensor, numbers: list[int], count: int) -> Tensor:
+        """The baselines of images `(N, C, H, W)`, which are those with `numbers` out of `count` samples.
+
+        Raises:
+            ValueError: if the baseline tensor or the callable's result does not fit the images.
+        """
+        if isinstance(self.baseline, Tensor):
+            own = self.baseline.detach().to(images)
+            return _expanded(own[numbers] if own.ndim == 4 and len(own) == count > 1 else own, images)
+        if callable(self.baseline):
+            return _expanded(self.baseline(images).detach().to(images), images)
+        if self.baseline == "zeros":
+            return images.new_zeros(()).expand_as(images)
+        return self._blurred(images)
+
+    def _blurred(self, images: Tensor) -> Tensor:
+        kernel_size, sigma = BLURS[self.protocol]
+        kernel_size, sigma = self.kernel_size or kernel_size, self.sigma or sigma
+        wide = images if images.dtype == torch.float64 else images.float()
+        if self.protocol == "rise":
+            return zero_padded_blur(wide, kernel_size, sigma).to(images.dtype)
+        largest = 2 * min(images.shape[-2:]) - 1
+        if kernel_size > largest:
+            _warn_shrunk(kernel_size, largest, tuple(images.shape[-2:]))
+        return gaussian_blur(wide, min(kernel_size, largest), sigma).to(images.dtype)
+
+
+def gkern_profile(kernel_size: int, sigma: float) -> Tensor:
+    """The 1-D profile of RISE's `gkern`, float64: much flatter than a sampled Gaussian.
+
+    RISE filters a single 1 in a window of `kernel_size` pixels with a Gaussian cut off at 4 sigma, and what leaves
+    the window is mirrored back into it.
+
+    Args:
+        kernel_size: odd number of pixels.
+        sigma: standard deviation in pixels.
+
+    Example:
+        >>> gkern_profile(11, 5.0)[:3]
+        tensor([0.0880, 0.0889, 0.0905], dtype=torch.float64)
+    """
+    radius = int(4 * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1)
+    weights = torch.exp(-(offsets.double() ** 2) / (2 * sigma**2))
+    position = (offsets + kernel_size // 2) % (2 * kernel_size)  # mirrored with the edge repeated: period 2 * kernel_size
+    position = torch.where(position < kernel_size, position, 2 * kernel_size - 1 - position)
+    return torch.zeros(kernel_size, dtype=torch.float64).scatter_add(0, position, weights / weights.sum())
+
+
+def zero_padded_blur(images: Tensor, kernel_size: int, sigma: float) -> Tensor:
+    """RISE's blur of `(N, C, H, W)`: `gkern_profile` along both axes, zeros outside, so that borders darken.
+
+    A sum of shifted copies instead of a convolution: exact in float32 on every device.
+    """
+    radius = kernel_size // 2
+    taps = gkern_profile(kernel_size, sigma).tolist()
+    for axis, padding in ((-1, (radius, radius)), (-2, (0, 0, radius, radius))):
+        padded, length = F.pad(images, padding), images.shape[axis]
+        images = padded.narrow(axis, 0, length) * taps[0]
+        for i, tap in enumerate(taps[1:], start=1):
+            images = images.add_(padded.narrow(axis, i, length), alpha=tap)
+    return images
+
+
+def _expanded(baseline: Tensor, images: Tensor) -> Tensor:
+    try:
+        return baseline.expand_as(images)
+    except RuntimeError:
+        raise ValueError(
+            f"Expected argument `baseline` to give a tensor that broadcasts to images of shape {tuple(images.shape)}, but got "
+            f"shape {tuple(baseline.shape)}. Pass e.g. (C, 1, 1), or for images of different sizes a callable."
+        ) from None
+
+
+def _check_kernel(kernel_size: Any) -> None:
+    if kernel_size is None:
+        return
+    if not isinstance(kernel_size, int) or isinstance(kernel_size, bool) or kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"Expected argument `blur_kernel_size` to be an odd positive int or None, but got {kernel_size!r}.")
+
+
+@functools.cache  # once per size: a validation would repeat it for every batch
+def _warn_shrunk(kernel_size: int, largest: int, size: tuple[int, int]) -> None:
+    warnings.warn(
+        f"The blur of {kernel_size} pixels is larger than images of {size[0]} x {size[1]} pixels allow; {largest} pixels are "
+        "used. Values are comparable only between images blurred alike; pass `blur_kernel_size` to choose yourself.",
+        stacklevel=2,
+    )

@@ -1,0 +1,119 @@
+"""Saliency drift: how much the maps of the same samples changed since the last validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sess_lightning.metrics.base import SaliencyMetric
+from sess_lightning.metrics.maps import check_same_count, split_maps
+
+
+def saliency_drift(saliency: Tensor | Sequence[Tensor], previous: Tensor | Sequence[Tensor]) -> Tensor:
+    """One minus the cosine similarity of each pair of maps: `1 - <s, p> / (|s| |p|)`.
+
+    Args:
+        saliency: `(N, H, W)` or a list of `(H, W)`.
+        previous: the earlier maps of the same samples, of the same sizes.
+
+    Returns:
+        `(N,)`: 0 for maps that agree up to a factor, 1 for maps without overlap, up to 2 for maps of opposite sign;
+        NaN where a map is all zeros or not finite.
+
+    Raises:
+        ValueError: if the maps differ in number or size.
+
+    Source: the cosine similarity of Adebayo et al.'s question, "Sanity checks for saliency maps", NeurIPS 2018, asked
+    between epochs instead of between a trained and a random model.
+
+    Example:
+        >>> saliency_drift(torch.tensor([[[1.0, 0.0]], [[2.0, 0.0]]]), torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]))
+        tensor([1., 0.])
+    """
+    now, before = split_maps(saliency), split_maps(previous, "previous")
+    check_same_count("previous", len(before), len(now))
+    values = []
+    for number, (one, other) in enumerate(zip(now, before, strict=True)):
+        if one.shape != other.shape:
+            raise ValueError(
+                f"Expected map {number} of argument `previous` to have the size of the sample's map now, {tuple(one.shape)}, "
+                f"but got {tuple(other.shape)}. Only maps of the same sample can be compared."
+            )
+        a, b = _unit(one), _unit(other.to(one))
+        values.append(1 - (a * b).sum())
+    return torch.stack(values) if values else torch.zeros(0)
+
+
+class SaliencyDrift(SaliencyMetric):
+    """Mean drift of the maps between two validations: whether the model has settled on where to look.
+
+    `1 - mean over samples of <s, p> / (|s| |p|)`. Neither high nor low is better: a model drifts as long as it
+    learns, and a model that does not learn does not drift.
+
+    As input to `update` and `forward`:
+
+    - `saliency`: `(B, H, W)`, or a list of `(H, W)`
+    - `previous`: the maps of the same samples one validation ago, likewise; a list may hold None for samples without,
+      and None altogether skips the batch (the first validation)
+
+    As output of `compute` and `forward`: a scalar in [0, 1] for maps that are nowhere negative, otherwise in [0, 2];
+    NaN where no sample counted. Pairs with a map of zeros or with NaN are skipped, and counted in `skipped`.
+
+    Args:
+        kwargs: those of `torchmetrics.Metric`.
+
+    Source: see `saliency_drift`.
+
+    Example:
+        >>> metric = SaliencyDrift()
+        >>> metric(torch.tensor([[[1.0, 0.0]], [[2.0, 0.0]]]), torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]))
+        tensor(0.5000)
+    """
+
+    higher_is_better = None
+    drift_sum: Tensor
+    drift_total: Tensor
+    drift_skipped: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._add_sum("drift_sum")
+        self._add_count("drift_total")
+        self._add_count("drift_skipped")
+
+    @property
+    def skipped(self) -> int:
+        """Samples left out on this process since the last reset."""
+        return int(self.drift_skipped)
+
+    def update(
+        self, saliency: Tensor | Sequence[Tensor], previous: Tensor | Sequence[Tensor | None] | None
+    ) -> None:
+        """Compare further samples with their earlier maps; shapes are given in the docstring of the class.
+
+        Raises:
+            TypeError: if an argument is of a wrong type.
+            ValueError: naming the argument, what was expected and what came.
+        """
+        now = split_maps(saliency)
+        before = [None] * len(now) if previous is None else previous
+        check_same_count("previous", len(before), len(now))
+        pairs = [(one, other) for one, other in zip(now, before, strict=True) if other is not None]
+        drift = saliency_drift([one for one, _ in pairs], [other for _, other in pairs])
+        counted = torch.isfinite(drift)
+        self._increase("drift_sum", drift.nan_to_num().sum())
+        self._increase("drift_total", counted.sum())
+        self._increase("drift_skipped", len(now) - counted.sum())
+
+    def compute(self) -> Tensor:
+        """The mean drift; NaN where no sample counted."""
+        return self.drift_sum / self.drift_total
+
+
+def _unit(one: Tensor) -> Tensor:
+    """The map at length 1, NaN if that cannot be; scaled first, as squares of very large or small values would overflow."""
+    scaled = one / one.abs().max()
+    return scaled / scaled.norm()

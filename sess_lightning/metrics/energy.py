@@ -1,0 +1,103 @@
+"""The energy-based pointing game: how much of the saliency lies on the objects of the explained class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sess_lightning.metrics.maps import check_same_count, split_maps
+from sess_lightning.metrics.objects import LocalisationMetric, Objects
+
+
+def pointing_energy(saliency: Tensor | Sequence[Tensor], masks: Tensor | Sequence[Tensor]) -> Tensor:
+    """The share of each map's energy inside its mask: `sum(S over the mask) / sum(S over the image)`.
+
+    Args:
+        saliency: `(N, H, W)` or a list of `(H, W)`; negative values count as 0.
+        masks: `(N, H, W)` bool, or a list of `(H, W)`, of the same sizes.
+
+    Returns:
+        `(N,)` in [0, 1]; NaN for a map without energy (nowhere positive) or with a value that is not finite.
+
+    Raises:
+        ValueError: if masks and maps differ in number or size.
+
+    Source: Wang et al., "Score-CAM", CVPR Workshops 2020, Sec. 4.3.
+
+    Example:
+        >>> pointing_energy(torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[True, False]]]))
+        tensor([0.7500])
+    """
+    maps = split_maps(saliency)
+    check_same_count("masks", len(masks), len(maps))
+    shares = []
+    for number, (one, mask) in enumerate(zip(maps, masks, strict=True)):
+        if mask.shape != one.shape:
+            raise ValueError(
+                f"Expected mask {number} of argument `masks` to have the size of its map, {tuple(one.shape)}, but got "
+                f"{tuple(mask.shape)}. Resize the map to the mask."
+            )
+        energy = one.clamp(min=0)
+        energy = energy / energy.max()  # the sum of large values may overflow; no energy and infinity become NaN
+        shares.append((energy * (mask.to(one.device) != 0)).sum() / energy.sum())
+    return torch.stack(shares) if shares else torch.zeros(0)
+
+
+class EnergyPointingGame(LocalisationMetric):
+    """Mean share of the saliency on the objects of the explained class. Higher is better.
+
+    Unlike `PointingGame` it looks at the whole map and needs no tolerance. Large objects score high by themselves: a
+    constant map scores the share of the image that they cover.
+
+    As input to `update` and `forward`: `saliency`, `targets` and `objects` as `PointingGame`, with the same samples
+    skipped; maps without energy or with NaN are skipped, too.
+
+    As output of `compute` and `forward`: a scalar in [0, 1], the mean of `pointing_energy` over samples; NaN where no
+    sample counted.
+
+    Args:
+        kwargs: those of `torchmetrics.Metric`.
+
+    Source: Wang et al., "Score-CAM", CVPR Workshops 2020, Sec. 4.3: `sum(S inside) / (sum(S inside) + sum(S outside))`.
+
+    Example:
+        >>> objects = [{"boxes": torch.tensor([[0.0, 0, 1, 1]]), "labels": torch.tensor([2])}]
+        >>> metric = EnergyPointingGame()
+        >>> metric(torch.tensor([[[3.0, 1.0]]]), torch.tensor([2]), objects)
+        tensor(0.7500)
+    """
+
+    skipped_state = "energy_skipped"
+    energy_sum: Tensor
+    energy_total: Tensor
+    energy_skipped: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._add_sum("energy_sum")
+        self._add_count("energy_total")
+        self._add_count("energy_skipped")
+
+    def update(
+        self, saliency: Tensor | Sequence[Tensor], targets: Tensor, objects: Sequence[Objects | None] | None
+    ) -> None:
+        """Judge further samples; shapes are given in the docstring of the class.
+
+        Raises:
+            TypeError: if an argument is of a wrong type.
+            ValueError: naming the argument, what was expected and what came.
+        """
+        samples = self._judged(saliency, targets, objects)
+        regions = [sample.objects.region(sample.saliency) for sample in samples]
+        shares = pointing_energy([sample.saliency for sample in samples], regions)
+        counted = torch.isfinite(shares)
+        self._increase("energy_sum", shares.nan_to_num().sum())
+        self._increase("energy_total", counted.sum())
+        self._increase("energy_skipped", (~counted).sum())
+
+    def compute(self) -> Tensor:
+        """The mean share, a scalar in [0, 1]; NaN where no sample counted."""
+        return self.energy_sum / self.energy_total

@@ -1,0 +1,66 @@
+"""Saliency maps as the metrics take them: a tensor `(N, H, W)`, or a list of `(H, W)` where the sizes differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def split_maps(saliency: Tensor | Sequence[Tensor], name: str = "saliency") -> list[Tensor]:
+    """One map `(H, W)` per sample, in float32 (float64 stays): half precision and integers are converted without loss.
+
+    Args:
+        saliency: `(N, H, W)`, or a list of `(H, W)`.
+        name: the argument that an error names.
+
+    Raises:
+        TypeError: if `saliency` is neither a tensor nor a list of tensors, or complex.
+        ValueError: if a map has not two dimensions, or no pixels.
+
+    Example:
+        >>> import torch
+        >>> [tuple(m.shape) for m in split_maps(torch.zeros(2, 3, 4))]
+        [(3, 4), (3, 4)]
+    """
+    if not isinstance(saliency, (Tensor, list, tuple)):
+        raise TypeError(
+            f"Expected argument `{name}` to be a tensor (N, H, W) or a list of (H, W), but got {type(saliency).__name__}."
+        )
+    if isinstance(saliency, Tensor) and saliency.ndim != 3:
+        hint = f" Drop the channel, e.g. {name}[:, 0]." if saliency.ndim == 4 else f" For one map pass {name}[None]."
+        raise ValueError(f"Expected argument `{name}` to have shape (N, H, W), but got {tuple(saliency.shape)}.{hint}")
+    return [_checked(one, f"map {number} of argument `{name}`") for number, one in enumerate(saliency)]
+
+
+def resize_map(saliency: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize one map `(h, w)` to `size`, bilinear with half-pixel centres and no antialias, as TorchRay; same size: as it is.
+
+    Example:
+        >>> import torch
+        >>> resize_map(torch.tensor([[0.0, 1.0]]), (1, 4))
+        tensor([[0.0000, 0.2500, 0.7500, 1.0000]])
+    """
+    if tuple(saliency.shape) == tuple(size):
+        return saliency
+    return F.interpolate(saliency[None, None], size=tuple(size), mode="bilinear", align_corners=False)[0, 0]
+
+
+def check_same_count(name: str, count: int, expected: int) -> None:
+    """Raise a `ValueError` unless the argument `name` has one entry for each of the `expected` saliency maps."""
+    if count != expected:
+        raise ValueError(
+            f"Expected argument `{name}` to have one entry for each of the {expected} maps of `saliency`, but got {count}."
+        )
+
+
+def _checked(one: Any, name: str) -> Tensor:
+    if not isinstance(one, Tensor) or one.is_complex():
+        kind = f"a tensor of dtype {one.dtype}" if isinstance(one, Tensor) else type(one).__name__
+        raise TypeError(f"Expected {name} to be a real tensor (H, W), but got {kind}.")
+    if one.ndim != 2 or one.numel() == 0:
+        raise ValueError(f"Expected {name} to have shape (H, W) with at least one pixel, but got {tuple(one.shape)}.")
+    one = one.detach()
+    return one if one.is_floating_point() and one.itemsize >= 4 else one.float()

@@ -1,0 +1,235 @@
+"""Where the objects of a sample are: boxes or masks, read once for all metrics that compare saliency with them.
+
+Pixel (x, y) is inside a box iff `floor(x1) <= x < ceil(x2)`, and likewise for y.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sess_lightning.metrics.base import SaliencyMetric
+from sess_lightning.metrics.maps import check_same_count, resize_map, split_maps
+from sess_lightning.outputs import check_targets
+
+Objects = Mapping[str, Any]
+
+
+def boxes_to_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The pixels inside any of the boxes, clipped to the image.
+
+    Args:
+        boxes: `(N, 4)`: x1, y1, x2, y2 in pixels.
+        size: height and width of the image.
+
+    Returns:
+        `(H, W)` bool.
+
+    Example:
+        >>> boxes_to_mask(torch.tensor([[0.5, 0.0, 2.0, 1.0]]), (2, 3)).int()
+        tensor([[1, 1, 0],
+                [0, 0, 0]], dtype=torch.int32)
+    """
+    left, top, right, bottom = pixel_boxes(boxes, size)[:, None].unbind(-1)
+    rows = torch.arange(size[0], device=boxes.device)
+    columns = torch.arange(size[1], device=boxes.device)
+    vertical = ((top <= rows) & (rows < bottom)).float()
+    horizontal = ((left <= columns) & (columns < right)).float()
+    return vertical.T @ horizontal > 0  # sums of zeros and ones: no H x W mask per box
+
+
+def pixel_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The whole pixels `(N, 4)` of boxes `(N, 4)`, long: first column and row, last column and row + 1, inside the image."""
+    exact = boxes.float() if boxes.is_floating_point() and boxes.itemsize < 4 else boxes
+    whole = torch.cat([exact[:, :2].floor(), exact[:, 2:].ceil()], 1) if exact.is_floating_point() else exact
+    limits = torch.tensor([size[1], size[0], size[1], size[0]], device=boxes.device)
+    return whole.clamp(min=0).minimum(limits.to(whole)).long()
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """The tightest pixel boxes `(N, 4)` around masks `(N, H, W)`, long; zeros around an empty mask."""
+    first_last = []
+    for inside in (masks.any(1), masks.any(2)):  # columns (N, W), rows (N, H)
+        length = inside.shape[1]
+        first = inside.float().argmax(1)
+        last = length - inside.flip(1).float().argmax(1)
+        some = inside.any(1)
+        first_last.append((first * some, last * some))
+    (left, right), (top, bottom) = first_last
+    return torch.stack([left, top, right, bottom], 1)
+
+
+@dataclass(frozen=True)
+class ClassObjects:
+    """The objects of the explained class in one sample.
+
+    Attributes:
+        boxes: `(N, 4)`: those given, else the tightest around the masks.
+        masks: `(N, H, W)` bool, or None where only boxes were given.
+        crowd: `(N,)` bool: the region holds many objects.
+        distractor: an object of another class is in the image.
+    """
+
+    boxes: Tensor
+    masks: Tensor | None
+    crowd: Tensor
+    distractor: bool
+
+    def fit(self, saliency: Tensor) -> Tensor:
+        """The map at the size of the objects' image: that of the masks; boxes have none of their own."""
+        return saliency if self.masks is None else resize_map(saliency, (self.masks.shape[1], self.masks.shape[2]))
+
+    def region(self, fitted: Tensor) -> Tensor:
+        """The union `(H, W)` bool of all objects, crowds too, on the pixels and the device of a map that `fit` returned."""
+        if self.masks is not None:
+            return self.masks.to(fitted.device).any(0)
+        return boxes_to_mask(self.boxes.to(fitted.device), (fitted.shape[0], fitted.shape[1]))
+
+    def pixel_boxes(self, fitted: Tensor) -> Tensor:
+        """One pixel box `(M, 4)` per object that is no crowd, on the CPU."""
+        return pixel_boxes(self.boxes.cpu()[~self.crowd], (fitted.shape[0], fitted.shape[1]))
+
+
+class Sample(NamedTuple):
+    """A sample that can be judged: its map at the size of the objects' image, the explained class, the class's objects."""
+
+    saliency: Tensor
+    target: int
+    objects: ClassObjects
+
+
+def class_objects(sample: Objects, target: int, name: str = "objects") -> ClassObjects | None:
+    """The objects of one class, or None where the class is absent or all its objects are marked difficult (as VOC07 counts).
+
+    Args:
+        sample: `{"boxes": (N, 4) xyxy or "masks": (N, H, W), "labels": (N,)}`, and optionally `"difficult": (N,)` and
+            `"iscrowd": (N,)`. Where both are given, masks say which pixels belong to the objects.
+        target: the class.
+        name: what an error calls the sample.
+
+    Raises:
+        TypeError: if `sample` is no mapping.
+        ValueError: if an entry is missing or does not fit the others.
+    """
+    boxes, masks = _regions(sample, name)
+    count = _count(boxes, masks, name)
+    labels = _flags(sample, "labels", count, name)
+    chosen = labels == target
+    difficult = _flags(sample, "difficult", count, name).bool()
+    if not (chosen & ~difficult).any():
+        return None
+    masks = None if masks is None else masks[chosen.to(masks.device)]
+    return ClassObjects(
+        boxes=mask_boxes(masks) if boxes is None else boxes[chosen.to(boxes.device)],
+        masks=masks,
+        crowd=_flags(sample, "iscrowd", count, name).bool()[chosen],
+        distractor=bool((~chosen).any()),
+    )
+
+
+def is_empty(sample: Objects) -> bool:
+    """Whether a sample has a list of objects with nothing in it: boxes of shape `(0,)` or `(0, 4)`, or no masks."""
+    if not isinstance(sample, Mapping):
+        return False
+    lengths = [len(torch.as_tensor(sample[key])) for key in ("boxes", "masks") if key in sample]
+    return bool(lengths) and not any(lengths)
+
+
+class LocalisationMetric(SaliencyMetric):
+    """Base of the metrics that compare saliency with objects; needs the state `skipped_state`."""
+
+    skipped_state: str
+    _warned_empty: bool = False
+
+    @property
+    def skipped(self) -> int:
+        """Samples left out on this process since the last reset: without objects, or without any of the explained class."""
+        return int(getattr(self, self.skipped_state))
+
+    def _judged(
+        self, saliency: Tensor | Sequence[Tensor], targets: Tensor, objects: Sequence[Objects | None] | None
+    ) -> list[Sample]:
+        """The samples that can be judged; counts the others as skipped."""
+        maps = split_maps(saliency)
+        classes = check_targets(targets, len(maps)).tolist()
+        if objects is None:
+            objects = [None] * len(maps)
+        if isinstance(objects, (Mapping, Tensor)) or not isinstance(objects, Sequence):
+            raise TypeError(
+                "Expected argument `objects` to be a list with one dict (or None) per sample, but got "
+                f"{type(objects).__name__}. For one sample pass [objects]."
+            )
+        check_same_count("objects", len(objects), len(maps))
+        self._warn_empty([number for number, sample in enumerate(objects) if sample is not None and is_empty(sample)])
+        judged = []
+        for number, (one, target, sample) in enumerate(zip(maps, classes, objects, strict=True)):
+            if sample is None or is_empty(sample):
+                continue
+            found = class_objects(sample, target, f"sample {number} of argument `objects`")
+            if found is not None:
+                judged.append(Sample(found.fit(one), target, found))
+        self._increase(self.skipped_state, len(maps) - len(judged))
+        return judged
+
+    def _warn_empty(self, numbers: list[int]) -> None:
+        if not numbers or self._warned_empty:
+            return
+        self._warned_empty = True
+        warnings.warn(
+            f"{type(self).__name__} skips samples with an empty list of objects; in this update: sample "
+            f"{', '.join(map(str, numbers))}. Pass None for samples that are not annotated. Further ones are only counted, "
+            "in `skipped`.",
+            stacklevel=5,
+        )
+
+
+def _regions(sample: Objects, name: str) -> tuple[Tensor | None, Tensor | None]:
+    if not isinstance(sample, Mapping):
+        raise TypeError(f"Expected {name} to be a dict or None, but got {type(sample).__name__}.")
+    if "boxes" not in sample and "masks" not in sample:
+        raise ValueError(f"Expected {name} to hold `boxes` (N, 4) or `masks` (N, H, W), but got keys {sorted(map(str, sample))}.")
+    boxes, masks = (torch.as_tensor(sample[key]) if key in sample else None for key in ("boxes", "masks"))
+    if boxes is not None:
+        _check_boxes(boxes, name)
+    if masks is not None and masks.ndim != 3:
+        raise ValueError(f"Expected `masks` of {name} to have shape (N, H, W), but got {tuple(masks.shape)}.")
+    return boxes, None if masks is None else masks != 0
+
+
+def _check_boxes(boxes: Tensor, name: str) -> None:
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"Expected `boxes` of {name} to have shape (N, 4), but got {tuple(boxes.shape)}.")
+    if not torch.isfinite(boxes).all():
+        raise ValueError(f"Expected `boxes` of {name} to be finite, but got {boxes.tolist()}.")
+    if (boxes[:, 2:] < boxes[:, :2]).any():
+        raise ValueError(
+            f"Expected `boxes` of {name} to be x1, y1, x2, y2 with x1 <= x2 and y1 <= y2, but got {boxes.tolist()}. "
+            "Boxes given as x, y, width, height need converting, e.g. with torchvision.ops.box_convert."
+        )
+
+
+def _count(boxes: Tensor | None, masks: Tensor | None, name: str) -> int:
+    counts = [len(regions) for regions in (boxes, masks) if regions is not None]
+    if len(set(counts)) > 1:
+        raise ValueError(f"Expected `boxes` and `masks` of {name} to be equally many, but got {counts[0]} and {counts[1]}.")
+    return counts[0]
+
+
+def _flags(sample: Objects, key: str, count: int, name: str) -> Tensor:
+    """The entry `key` on the CPU, `(count,)`; zeros where an optional one is missing."""
+    if key not in sample and key != "labels":
+        return torch.zeros(count, dtype=torch.bool)
+    if key not in sample:
+        raise ValueError(f"Expected {name} to hold `labels` (N,), the class of each object, but got keys {sorted(map(str, sample))}.")
+    flags = torch.as_tensor(sample[key]).cpu()
+    if flags.shape != (count,) or flags.is_floating_point():
+        raise ValueError(
+            f"Expected `{key}` of {name} to hold one integer or bool for each of its {count} objects, "
+            f"but got {flags.dtype} of shape {tuple(flags.shape)}."
+        )
+    return flags
