@@ -251,7 +251,7 @@ class SESSCallback(Callback):
 
     def _finish(self, trainer: pl.Trainer) -> None:
         if trainer.sanity_checking:
-            self._watches, self._said = {}, set()
+            self._watches = {}
             return
         several = len(_loaders(trainer)[0]) > 1
         failures = trainer.strategy.reduce(torch.tensor(float(self._failed), device=trainer.strategy.root_device), reduce_op="sum")
@@ -265,7 +265,7 @@ class SESSCallback(Callback):
             if not values.get("valid_fraction"):
                 self._warn_once("SESSCallback has no valid saliency map to measure in this validation; its metrics are not logged.")
             for name, value in values.items():
-                self.log(f"{self.prefix}/{name}{suffix}", value, sync_dist=True)
+                self.log(f"{self.prefix}/{name}{suffix}", value, sync_dist=True, add_dataloader_idx=False)
             self._draw(trainer, watch, f"{self.prefix}/maps{suffix}")
         self._proven = self._proven or not failures
 
@@ -308,7 +308,7 @@ class SESSCallback(Callback):
                 hook.remove()
 
     def _out_of_time(self, watch: Watch) -> bool:
-        if self.max_seconds is None or watch.seconds < self.max_seconds:
+        if self.max_seconds is None or watch.seconds < self.max_seconds or not len(watch.found):
             return False
         self._warn_once(
             f"SESSCallback reached max_seconds={self.max_seconds} and explains fewer samples; see `{self.prefix}/num_samples`."

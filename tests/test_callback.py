@@ -246,7 +246,7 @@ def test_the_sanity_check_logs_nothing(tmp_path):
 
 def test_labels_out_of_range(tmp_path):
     with pytest.raises(ValueError, match=r"in 0\.\.2, as the model gives 3 logits, but got 3"):
-        run(tmp_path, SESSCallback(), module=Module(num_classes=3), num_sanity_val_steps=-1)
+        trainer(tmp_path, SESSCallback()).validate(Module(num_classes=3), loader(), verbose=False)
 
 
 class FailsLater:
@@ -375,7 +375,7 @@ def test_a_constant_model_logs_no_nan_and_stops_nothing(tmp_path):
 def test_max_seconds_says_how_many_samples_it_used(tmp_path):
     with pytest.warns(UserWarning, match="max_seconds"):
         t = run(tmp_path, SESSCallback(max_seconds=1e-9), max_epochs=1)
-    assert t.callback_metrics["sess/num_samples"] < 12
+    assert t.callback_metrics["sess/num_samples"] == 4  # one batch, then it is over
 
 
 def test_logits_out_of_an_unusual_output(tmp_path):
