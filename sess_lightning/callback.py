@@ -20,6 +20,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sess_lightning.checks import check_choice
+from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from sess_lightning.explaining import Explained, Explainer, TargetRule
 from sess_lightning.loggers import log_image
 from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
@@ -31,9 +32,6 @@ from sess_lightning.samples import Samples, batch_to_samples
 from sess_lightning.selection import SampleSelection, loader_length
 from sess_lightning.sess import SESS
 from sess_lightning.watch import Watch
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _BUILT_IN: dict[str, Callable[[], Metric]] = {"insertion": InsertionAUC, "deletion": DeletionAUC, "pointing": PointingGame}
 # A strategy that shards weights needs all processes in every forward; probes run a different number on each.

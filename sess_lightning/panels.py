@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from sess_lightning.explaining import Explained
 from sess_lightning.metrics.objects import class_objects, is_empty
 from sess_lightning.render import MapRow, denormalize, map_grid
 
+ClassNames = Sequence[str] | Mapping[int, str]
+
 
 def draw_grid(
     found: Explained,
@@ -18,7 +20,7 @@ def draw_grid(
     mean: Sequence[float],
     std: Sequence[float],
     title: str,
-    class_names: Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
 ) -> Tensor:
     """Draw the first `count` samples: the image with its boxes, the base map, the SESS map.
 
@@ -30,7 +32,7 @@ def draw_grid(
 
 
 def _row(
-    found: Explained, i: int, mean: Sequence[float], std: Sequence[float], class_names: Sequence[str] | None
+    found: Explained, i: int, mean: Sequence[float], std: Sequence[float], class_names: ClassNames | None
 ) -> MapRow:
     target, objects = int(found.targets[i]), found.objects[i]
     base = found.base_maps[i] if found.base_maps else None
@@ -47,10 +49,13 @@ def _row(
     )
 
 
-def _name(target: int, class_names: Sequence[str] | None) -> str | None:
+def _name(target: int, class_names: ClassNames | None) -> str | None:
     if target < 0:
         return None
-    return class_names[target] if class_names is not None and target < len(class_names) else str(target)
+    try:
+        return str(target) if class_names is None else class_names[target]
+    except (KeyError, IndexError):
+        return str(target)
 
 
 def _boxes(objects: dict[str, Tensor] | None, target: int) -> Tensor | None:

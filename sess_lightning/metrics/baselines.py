@@ -44,7 +44,8 @@ class BaselineChoice:
 
     def __post_init__(self) -> None:
         check_choice("protocol", self.protocol, tuple(BLURS))
-        if not isinstance(self.baseline, Tensor) and not callable(self.baseline) and self.baseline not in ("zeros", "blur"):
+        known = isinstance(self.baseline, Tensor) or callable(self.baseline) or self.baseline in ("zeros", "blur")
+        if not known:
             raise ValueError(
                 "Expected argument `baseline` to be None (the protocol's), 'zeros', 'blur', a tensor or a callable, "
                 f"but got {self.baseline!r}."
@@ -97,7 +98,8 @@ def gkern_profile(kernel_size: int, sigma: float) -> Tensor:
     radius = int(4 * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-(offsets.double() ** 2) / (2 * sigma**2))
-    position = (offsets + kernel_size // 2) % (2 * kernel_size)  # mirrored with the edge repeated: period 2 * kernel_size
+    # mirrored with the edge repeated, so with a period of 2 * kernel_size
+    position = (offsets + kernel_size // 2) % (2 * kernel_size)
     position = torch.where(position < kernel_size, position, 2 * kernel_size - 1 - position)
     return torch.zeros(kernel_size, dtype=torch.float64).scatter_add(0, position, weights / weights.sum())
 
@@ -122,8 +124,8 @@ def _expanded(baseline: Tensor, images: Tensor) -> Tensor:
         return baseline.expand_as(images)
     except RuntimeError:
         raise ValueError(
-            f"Expected argument `baseline` to give a tensor that broadcasts to images of shape {tuple(images.shape)}, but got "
-            f"shape {tuple(baseline.shape)}. Pass e.g. (C, 1, 1), or for images of different sizes a callable."
+            f"Expected argument `baseline` to give a tensor that broadcasts to images of shape {tuple(images.shape)}, "
+            f"but got shape {tuple(baseline.shape)}. Pass e.g. (C, 1, 1), or for images of different sizes a callable."
         ) from None
 
 
@@ -131,13 +133,15 @@ def _check_kernel(kernel_size: Any) -> None:
     if kernel_size is None:
         return
     if not isinstance(kernel_size, int) or isinstance(kernel_size, bool) or kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"Expected argument `blur_kernel_size` to be an odd positive int or None, but got {kernel_size!r}.")
+        raise ValueError(
+            f"Expected argument `blur_kernel_size` to be odd and positive, or None, but got {kernel_size!r}."
+        )
 
 
 @functools.cache  # once per size: a validation would repeat it for every batch
 def _warn_shrunk(kernel_size: int, largest: int, size: tuple[int, int]) -> None:
     warnings.warn(
-        f"The blur of {kernel_size} pixels is larger than images of {size[0]} x {size[1]} pixels allow; {largest} pixels are "
-        "used. Values are comparable only between images blurred alike; pass `blur_kernel_size` to choose yourself.",
+        f"The blur of {kernel_size} pixels is larger than images of {size[0]} x {size[1]} pixels allow; {largest} "
+        "pixels are used. Only images blurred alike can be compared; `blur_kernel_size` sets the size.",
         stacklevel=2,
     )

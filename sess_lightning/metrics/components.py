@@ -33,7 +33,7 @@ class ComponentBoxes:
         return found
 
     def join(self, a: Tensor, b: Tensor) -> None:
-        """Join the components of pixels `a` and `b`, `(E,)` each. A root is joined to a smaller one, so no cycle can arise."""
+        """Join the components of pixels `a` and `b`, `(E,)` each; the smaller root stays, so no cycle can arise."""
         joined = []
         while len(a):
             a, b = self.roots(a), self.roots(b)

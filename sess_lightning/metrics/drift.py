@@ -39,8 +39,8 @@ def saliency_drift(saliency: Tensor | Sequence[Tensor], previous: Tensor | Seque
     for number, (one, other) in enumerate(zip(now, before, strict=True)):
         if one.shape != other.shape:
             raise ValueError(
-                f"Expected map {number} of argument `previous` to have the size of the sample's map now, {tuple(one.shape)}, "
-                f"but got {tuple(other.shape)}. Only maps of the same sample can be compared."
+                f"Expected map {number} of argument `previous` to have the size of the sample's map now, "
+                f"{tuple(one.shape)}, but got {tuple(other.shape)}. Only maps of the same sample can be compared."
             )
         a, b = _unit(one), _unit(other.to(one))
         values.append(1 - (a * b).sum())
@@ -89,9 +89,7 @@ class SaliencyDrift(SaliencyMetric):
         """Samples left out on this process since the last reset."""
         return int(self.drift_skipped)
 
-    def update(
-        self, saliency: Tensor | Sequence[Tensor], previous: Tensor | Sequence[Tensor | None] | None
-    ) -> None:
+    def update(self, saliency: Tensor | Sequence[Tensor], previous: Tensor | Sequence[Tensor | None] | None) -> None:
         """Compare further samples with their earlier maps; shapes are given in the docstring of the class.
 
         Raises:
@@ -114,6 +112,6 @@ class SaliencyDrift(SaliencyMetric):
 
 
 def _unit(one: Tensor) -> Tensor:
-    """The map at length 1, NaN if that cannot be; scaled first, as squares of very large or small values would overflow."""
+    """The map at length 1, NaN if that cannot be; scaled first, as squares of large values overflow."""
     scaled = one / one.abs().max()
     return scaled / scaled.norm()

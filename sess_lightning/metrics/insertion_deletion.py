@@ -1,4 +1,4 @@
-"""Insertion and deletion: how fast a class's probability rises or falls when pixels change in the order of the saliency map.
+"""Insertion and deletion: how a class's probability changes with the pixels, in the order of the saliency map.
 
 A metric never holds the model: `update` is given `predict`, a function from images to logits.
 """
@@ -52,8 +52,8 @@ def perturbation_curve(
         predict: images `(N, C, H, W)`, channels_last, to logits `(N, K)`; runs without gradients, in the mode the
             model is in.
         images: `(B, C, H, W)`, normalised as the model expects, or a list of `(C, H, W)` of any sizes.
-        saliency: `(B, H, W)` or a list of `(H, W)`, any finite range: only the order counts. Resized (bilinear) to
-            its image where the size differs.
+        saliency: `(B, H, W)` or a list of `(H, W)` in any range: only the order counts. Resized (bilinear) to its
+            image where the size differs.
         targets: `(B,)`, the class to follow in each image.
         mode: `"insertion"` or `"deletion"`.
         steps: at most so many steps, at least 1. 28, 3.6 % of the pixels each, is the paper's.
@@ -80,9 +80,10 @@ def perturbation_curve(
     Source: Petsiuk et al., "RISE", BMVC 2018, Sec. 4; Zhang et al., "Group-CAM", 2021, Sec. 4.2; SESS, Sec. 4.2.
 
     Example:
-        >>> image = torch.tensor([[[4.0, 0.0], [0.0, 0.0]]]) >>> bright = lambda x: torch.stack([x.mean((1, 2, 3)), 1
-        - x.mean((1, 2, 3))], 1) >>> perturbation_curve(bright, image[None], image, torch.tensor([0]), steps=4,
-        baseline="zeros", activation=None) tensor([[0., 1., 1., 1., 1.]])
+        >>> image = torch.tensor([[[4.0, 0.0], [0.0, 0.0]]])
+        >>> bright = lambda x: torch.stack([x.mean((1, 2, 3)), 1 - x.mean((1, 2, 3))], 1)
+        >>> perturbation_curve(bright, image[None], image, torch.tensor([0]), steps=4, baseline="zeros", activation=None)
+        tensor([[0., 1., 1., 1., 1.]])
     """
     choice = _check_options(mode, steps, pixels_per_step, protocol, baseline, blur_kernel_size, blur_sigma, activation)
     if batch_size is not None:
@@ -96,7 +97,7 @@ def perturbation_curve(
         group = torch.stack([pictures[i] for i in numbers]).contiguous(memory_format=torch.channels_last)
         rank = torch.stack([_rank(resize_map(maps[i].to(group.device), (height, width))) for i in numbers])
         with torch.no_grad():
-            other = choice.of(group, numbers, len(pictures))
+            other = choice.of(group, numbers, len(pictures)).contiguous(memory_format=torch.channels_last)
         start, finish = (other, group) if mode == "insertion" else (group, other)
         per_step = pixels_per_step or -(-height * width // steps)
         size = batch_size or default_batch_size(group.device)
@@ -107,7 +108,7 @@ def perturbation_curve(
 
 
 def area_under_curve(curves: Tensor) -> Tensor:
-    """Area under curves `(..., n + 1)` by the trapezoid rule over a total width of 1: `(...)`, in [0, 1] for probabilities.
+    """Area `(...)` under curves `(..., n + 1)` by the trapezoid rule over a total width of 1.
 
     Raises:
         ValueError: if a curve has fewer than two points.
@@ -117,7 +118,7 @@ def area_under_curve(curves: Tensor) -> Tensor:
         tensor(0.7500)
     """
     if curves.ndim == 0 or curves.shape[-1] < 2:
-        raise ValueError(f"Expected argument `curves` to have at least two points, but got shape {tuple(curves.shape)}.")
+        raise ValueError(f"Expected argument `curves` to have at least two points, but got {tuple(curves.shape)}.")
     return (curves.sum(-1) - (curves[..., 0] + curves[..., -1]) / 2) / (curves.shape[-1] - 1)
 
 
@@ -132,7 +133,7 @@ def _curves(
     activation: str | None,
     batch_size: int,
 ) -> Tensor:
-    """Curves `(N, n + 1)` from images `start` to images `finish`, which may be expanded views."""
+    """Curves `(N, n + 1)` from images `start` to images `finish`, both `(N, C, H, W)`; `rank` is `(N, H, W)`."""
     points = -(-rank[0].numel() // per_step) + 1
     scores = []
     for first in range(0, len(rank) * points, batch_size):
@@ -150,7 +151,7 @@ def _curves(
 
 
 def _rank(saliency: Tensor) -> Tensor:
-    """The place `(H, W)` of each pixel in the order of change, 0 first; adding 0 makes -0 equal to 0 on every device."""
+    """The place `(H, W)` of each pixel in the order of change; adding 0 makes -0 equal to 0 on every device."""
     order = torch.argsort(saliency.flatten() + 0.0, stable=True).flip(0)
     places = torch.arange(len(order), device=order.device, dtype=torch.int32)
     return torch.empty_like(places).scatter_(0, order, places).view_as(saliency)
@@ -177,7 +178,8 @@ def _check_options(
     _check_positive("steps", steps)
     if pixels_per_step is not None:
         _check_positive("pixels_per_step", pixels_per_step)
-    check_choice("activation", activation, (*ACTIVATIONS, None))
+    if activation is not None:
+        check_choice("activation", activation, ACTIVATIONS)
     if baseline is None:
         baseline = "blur" if mode == "insertion" else "zeros"
     return BaselineChoice(protocol, baseline, blur_kernel_size, blur_sigma)

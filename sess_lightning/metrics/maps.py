@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def split_maps(saliency: Tensor | Sequence[Tensor], name: str = "saliency") -> list[Tensor]:
-    """One map `(H, W)` per sample, in float32 (float64 stays): half precision and integers are converted without loss.
+    """One map `(H, W)` per sample, float64 or else in float32, which holds every value of half precision.
 
     Args:
         saliency: `(N, H, W)`, or a list of `(H, W)`.
@@ -27,7 +27,8 @@ def split_maps(saliency: Tensor | Sequence[Tensor], name: str = "saliency") -> l
     """
     if not isinstance(saliency, (Tensor, list, tuple)):
         raise TypeError(
-            f"Expected argument `{name}` to be a tensor (N, H, W) or a list of (H, W), but got {type(saliency).__name__}."
+            f"Expected argument `{name}` to be a tensor (N, H, W) or a list of (H, W), "
+            f"but got {type(saliency).__name__}."
         )
     if isinstance(saliency, Tensor) and saliency.ndim != 3:
         hint = f" Drop the channel, e.g. {name}[:, 0]." if saliency.ndim == 4 else f" For one map pass {name}[None]."
@@ -36,7 +37,7 @@ def split_maps(saliency: Tensor | Sequence[Tensor], name: str = "saliency") -> l
 
 
 def resize_map(saliency: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize one map `(h, w)` to `size`, bilinear with half-pixel centres and no antialias, as TorchRay; same size: as it is.
+    """Resize a map `(h, w)` to another size: bilinear, half-pixel centres, no antialias, as TorchRay.
 
     Example:
         >>> import torch
@@ -52,7 +53,8 @@ def check_same_count(name: str, count: int, expected: int) -> None:
     """Raise a `ValueError` unless the argument `name` has one entry for each of the `expected` saliency maps."""
     if count != expected:
         raise ValueError(
-            f"Expected argument `{name}` to have one entry for each of the {expected} maps of `saliency`, but got {count}."
+            f"Expected argument `{name}` to have one entry for each of the {expected} maps of `saliency`, "
+            f"but got {count}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Maximal box accuracy: how well boxes cut out of the saliency map at the best threshold fit the boxes of the objects."""
+"""Maximal box accuracy: how well boxes cut out of the map at the best threshold fit those of the objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from sess_lightning.checks import check_choice
 from sess_lightning.metrics.components import boxes_by_level
 from sess_lightning.metrics.maps import check_same_count, split_maps
-from sess_lightning.metrics.objects import LocalisationMetric, Objects, pixel_boxes
+from sess_lightning.metrics.objects import LocalisationMetric, Objects, check_boxes, pixel_boxes
 
 Components = Literal["all", "largest"]
 
@@ -51,6 +51,10 @@ def best_box_ious(
     grid = _threshold_grid(thresholds)
     maps = split_maps(saliency)
     check_same_count("boxes", len(boxes), len(maps))
+    for number, own in enumerate(boxes):
+        check_boxes(own, f"entry {number} of argument `boxes`")
+        if len(own) == 0:
+            raise ValueError(f"Expected entry {number} of argument `boxes` to hold at least one box, but got none.")
     rows = [
         _map_ious(one.cpu(), pixel_boxes(own.cpu(), (one.shape[0], one.shape[1])), grid, components == "largest")
         for one, own in zip(maps, boxes, strict=True)
@@ -59,7 +63,7 @@ def best_box_ious(
 
 
 class MaxBoxAccuracy(LocalisationMetric):
-    """Share of samples whose object can be boxed out of the saliency map, at the best threshold for all. Higher is better.
+    """Share of samples whose object can be boxed out of the map at one threshold for all. Higher is better.
 
     `MaxBoxAcc(d) = max over t of mean over samples of [best IoU at threshold t >= d]`; `compute` averages it over the
     IoU thresholds `d`.
@@ -105,7 +109,7 @@ class MaxBoxAccuracy(LocalisationMetric):
     ) -> None:
         super().__init__(**kwargs)
         if len(iou_thresholds) == 0 or not all(0 < iou <= 1 for iou in iou_thresholds):
-            raise ValueError(f"Expected argument `iou_thresholds` to hold values in (0, 1], but got {iou_thresholds!r}.")
+            raise ValueError(f"Expected argument `iou_thresholds` to hold values in (0, 1], got {iou_thresholds!r}.")
         check_choice("components", components, ("all", "largest"))
         self.iou_thresholds = tuple(iou_thresholds)
         self.thresholds = thresholds
@@ -137,7 +141,7 @@ class MaxBoxAccuracy(LocalisationMetric):
         return self._accuracies().mean()
 
     def iou_accuracies(self) -> Tensor:
-        """The accuracy at each of `iou_thresholds` over the samples of all processes, `(D,)`. Every process must call it."""
+        """The accuracy `(D,)` at each of `iou_thresholds`, over all processes; every process must call it."""
         with self._synced():
             return self._accuracies()
 

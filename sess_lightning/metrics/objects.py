@@ -30,11 +30,19 @@ def boxes_to_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     Returns:
         `(H, W)` bool.
 
+    Raises:
+        ValueError: if the boxes are not `(N, 4)`, not finite or not ascending.
+
     Example:
         >>> boxes_to_mask(torch.tensor([[0.5, 0.0, 2.0, 1.0]]), (2, 3)).int()
         tensor([[1, 1, 0],
                 [0, 0, 0]], dtype=torch.int32)
     """
+    check_boxes(boxes, "argument `boxes`")
+    return _boxes_to_mask(boxes, size)
+
+
+def _boxes_to_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     left, top, right, bottom = pixel_boxes(boxes, size)[:, None].unbind(-1)
     rows = torch.arange(size[0], device=boxes.device)
     columns = torch.arange(size[1], device=boxes.device)
@@ -44,7 +52,7 @@ def boxes_to_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pixel_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The whole pixels `(N, 4)` of boxes `(N, 4)`, long: first column and row, last column and row + 1, inside the image."""
+    """The pixels `(N, 4)` inside boxes `(N, 4)`, long: first column and row, last ones + 1, clipped."""
     exact = boxes.float() if boxes.is_floating_point() and boxes.itemsize < 4 else boxes
     whole = torch.cat([exact[:, :2].floor(), exact[:, 2:].ceil()], 1) if exact.is_floating_point() else exact
     limits = torch.tensor([size[1], size[0], size[1], size[0]], device=boxes.device)
@@ -85,10 +93,10 @@ class ClassObjects:
         return saliency if self.masks is None else resize_map(saliency, (self.masks.shape[1], self.masks.shape[2]))
 
     def region(self, fitted: Tensor) -> Tensor:
-        """The union `(H, W)` bool of all objects, crowds too, on the pixels and the device of a map that `fit` returned."""
+        """The union `(H, W)` bool of all objects, crowds too, on the grid and device of what `fit` returned."""
         if self.masks is not None:
             return self.masks.to(fitted.device).any(0)
-        return boxes_to_mask(self.boxes.to(fitted.device), (fitted.shape[0], fitted.shape[1]))
+        return _boxes_to_mask(self.boxes.to(fitted.device), (fitted.shape[0], fitted.shape[1]))
 
     def pixel_boxes(self, fitted: Tensor) -> Tensor:
         """One pixel box `(M, 4)` per object that is no crowd, on the CPU."""
@@ -96,7 +104,7 @@ class ClassObjects:
 
 
 class Sample(NamedTuple):
-    """A sample that can be judged: its map at the size of the objects' image, the explained class, the class's objects."""
+    """A sample that can be judged: its map at the size of the objects' image, its class and their objects."""
 
     saliency: Tensor
     target: int
@@ -104,7 +112,7 @@ class Sample(NamedTuple):
 
 
 def class_objects(sample: Objects, target: int, name: str = "objects") -> ClassObjects | None:
-    """The objects of one class, or None where the class is absent or all its objects are marked difficult (as VOC07 counts).
+    """The objects of one class; None where it is absent or all its objects are marked difficult (VOC07).
 
     Args:
         sample: `{"boxes": (N, 4) xyxy or "masks": (N, H, W), "labels": (N,)}`, and optionally `"difficult": (N,)` and
@@ -117,16 +125,15 @@ def class_objects(sample: Objects, target: int, name: str = "objects") -> ClassO
         ValueError: if an entry is missing or does not fit the others.
     """
     boxes, masks = _regions(sample, name)
-    count = _count(boxes, masks, name)
+    count = len(boxes)
     labels = _flags(sample, "labels", count, name)
     chosen = labels == target
     difficult = _flags(sample, "difficult", count, name).bool()
     if not (chosen & ~difficult).any():
         return None
-    masks = None if masks is None else masks[chosen.to(masks.device)]
     return ClassObjects(
-        boxes=mask_boxes(masks) if boxes is None else boxes[chosen.to(boxes.device)],
-        masks=masks,
+        boxes=boxes[chosen.to(boxes.device)],
+        masks=None if masks is None else masks[chosen.to(masks.device)],
         crowd=_flags(sample, "iscrowd", count, name).bool()[chosen],
         distractor=bool((~chosen).any()),
     )
@@ -136,8 +143,8 @@ def is_empty(sample: Objects) -> bool:
     """Whether a sample has a list of objects with nothing in it: boxes of shape `(0,)` or `(0, 4)`, or no masks."""
     if not isinstance(sample, Mapping):
         return False
-    lengths = [len(torch.as_tensor(sample[key])) for key in ("boxes", "masks") if key in sample]
-    return bool(lengths) and not any(lengths)
+    sizes = [torch.as_tensor(sample[key]).numel() for key in ("boxes", "masks") if key in sample]
+    return bool(sizes) and not any(sizes)
 
 
 class LocalisationMetric(SaliencyMetric):
@@ -148,7 +155,7 @@ class LocalisationMetric(SaliencyMetric):
 
     @property
     def skipped(self) -> int:
-        """Samples left out on this process since the last reset: without objects, or without any of the explained class."""
+        """Samples left out on this process since the last reset, e.g. without an object of the class."""
         return int(getattr(self, self.skipped_state))
 
     def _judged(
@@ -182,42 +189,47 @@ class LocalisationMetric(SaliencyMetric):
         self._warned_empty = True
         warnings.warn(
             f"{type(self).__name__} skips samples with an empty list of objects; in this update: sample "
-            f"{', '.join(map(str, numbers))}. Pass None for samples that are not annotated. Further ones are only counted, "
-            "in `skipped`.",
+            f"{', '.join(map(str, numbers))}. Pass None for samples that are not annotated. Further ones are only "
+            "counted, in `skipped`.",
             stacklevel=5,
         )
 
 
-def _regions(sample: Objects, name: str) -> tuple[Tensor | None, Tensor | None]:
+def _regions(sample: Objects, name: str) -> tuple[Tensor, Tensor | None]:
+    """Boxes `(N, 4)`, where need be those around the masks, and masks `(N, H, W)` bool or None."""
     if not isinstance(sample, Mapping):
         raise TypeError(f"Expected {name} to be a dict or None, but got {type(sample).__name__}.")
-    if "boxes" not in sample and "masks" not in sample:
-        raise ValueError(f"Expected {name} to hold `boxes` (N, 4) or `masks` (N, H, W), but got keys {sorted(map(str, sample))}.")
-    boxes, masks = (torch.as_tensor(sample[key]) if key in sample else None for key in ("boxes", "masks"))
-    if boxes is not None:
-        _check_boxes(boxes, name)
-    if masks is not None and masks.ndim != 3:
-        raise ValueError(f"Expected `masks` of {name} to have shape (N, H, W), but got {tuple(masks.shape)}.")
-    return boxes, None if masks is None else masks != 0
+    masks = None
+    if "masks" in sample:
+        masks = torch.as_tensor(sample["masks"]) != 0
+        if masks.ndim != 3:
+            raise ValueError(f"Expected `masks` of {name} to have shape (N, H, W), but got {tuple(masks.shape)}.")
+    if "boxes" in sample:
+        boxes = torch.as_tensor(sample["boxes"])
+        check_boxes(boxes, f"`boxes` of {name}")
+    elif masks is not None:
+        boxes = mask_boxes(masks)
+    else:
+        keys = sorted(map(str, sample))
+        raise ValueError(f"Expected {name} to hold `boxes` (N, 4) or `masks` (N, H, W), but got keys {keys}.")
+    if masks is not None and len(boxes) != len(masks):
+        raise ValueError(
+            f"Expected `boxes` and `masks` of {name} to be equally many, but got {len(boxes)} and {len(masks)}."
+        )
+    return boxes, masks
 
 
-def _check_boxes(boxes: Tensor, name: str) -> None:
+def check_boxes(boxes: Tensor, name: str) -> None:
+    """Raise a `ValueError` unless `boxes` are `(N, 4)`: finite x1, y1, x2, y2 in ascending order."""
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"Expected `boxes` of {name} to have shape (N, 4), but got {tuple(boxes.shape)}.")
+        raise ValueError(f"Expected {name} to have shape (N, 4), but got {tuple(boxes.shape)}.")
     if not torch.isfinite(boxes).all():
-        raise ValueError(f"Expected `boxes` of {name} to be finite, but got {boxes.tolist()}.")
+        raise ValueError(f"Expected {name} to be finite, but got {boxes.tolist()}.")
     if (boxes[:, 2:] < boxes[:, :2]).any():
         raise ValueError(
-            f"Expected `boxes` of {name} to be x1, y1, x2, y2 with x1 <= x2 and y1 <= y2, but got {boxes.tolist()}. "
+            f"Expected {name} to be x1, y1, x2, y2 with x1 <= x2 and y1 <= y2, but got {boxes.tolist()}. "
             "Boxes given as x, y, width, height need converting, e.g. with torchvision.ops.box_convert."
         )
-
-
-def _count(boxes: Tensor | None, masks: Tensor | None, name: str) -> int:
-    counts = [len(regions) for regions in (boxes, masks) if regions is not None]
-    if len(set(counts)) > 1:
-        raise ValueError(f"Expected `boxes` and `masks` of {name} to be equally many, but got {counts[0]} and {counts[1]}.")
-    return counts[0]
 
 
 def _flags(sample: Objects, key: str, count: int, name: str) -> Tensor:
@@ -225,7 +237,8 @@ def _flags(sample: Objects, key: str, count: int, name: str) -> Tensor:
     if key not in sample and key != "labels":
         return torch.zeros(count, dtype=torch.bool)
     if key not in sample:
-        raise ValueError(f"Expected {name} to hold `labels` (N,), the class of each object, but got keys {sorted(map(str, sample))}.")
+        keys = sorted(map(str, sample))
+        raise ValueError(f"Expected {name} to hold `labels` (N,), each object's class, but got keys {keys}.")
     flags = torch.as_tensor(sample[key]).cpu()
     if flags.shape != (count,) or flags.is_floating_point():
         raise ValueError(

@@ -51,7 +51,9 @@ def pointing_hits(points: Tensor, masks: Tensor | Sequence[Tensor], tolerance: f
     if isinstance(masks, Tensor) and masks.ndim != 3:
         raise ValueError(f"Expected argument `masks` to have shape (N, H, W), but got {tuple(masks.shape)}.")
     if len(masks) != len(points):
-        raise ValueError(f"Expected argument `masks` to hold one mask for each of {len(points)} points, but got {len(masks)}.")
+        raise ValueError(
+            f"Expected argument `masks` to hold a mask for each of {len(points)} points, but got {len(masks)}."
+        )
     points = points if points.dtype == torch.float64 else points.float()
     hits = [_hit(point, mask, tolerance) for point, mask in zip(points, masks, strict=True)]
     return torch.stack(hits) if hits else torch.zeros(0, dtype=torch.bool, device=points.device)
@@ -70,7 +72,7 @@ def _hit(point: Tensor, mask: Tensor, tolerance: float) -> Tensor:
 
 
 class PointingGame(LocalisationMetric):
-    """Pointing accuracy: how often the highest point of the map hits an object of the explained class. Higher is better.
+    """Pointing accuracy: how often the highest point of the map hits an object of its class. Higher is better.
 
     The point is the first maximum in row-major order (NaN counts as the maximum, a constant map points at the
     corner), as in TorchRay. Pixel (x, y) is inside a box iff `floor(x1) <= x < ceil(x2)`, likewise y.
@@ -126,15 +128,15 @@ class PointingGame(LocalisationMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if num_classes is not None and (not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1):
+        if num_classes is not None and not (type(num_classes) is int and num_classes > 0):
             raise ValueError(f"Expected argument `num_classes` to be a positive int or None, but got {num_classes!r}.")
         _check_tolerance(tolerance)
         check_choice("average", average, ("micro", "macro", "macro_all"))
         check_choice("subset", subset, ("all", "difficult"))
         if average != "micro" and num_classes is None:
             raise ValueError(
-                f"Expected argument `num_classes` with average={average!r}, as the states of all processes must agree in "
-                "shape, but got None. Pass the number of classes, or average='micro'."
+                f"Expected argument `num_classes` with average={average!r}, as the states of all processes must agree "
+                "in shape, but got None. Pass the number of classes, or average='micro'."
             )
         self.num_classes = num_classes
         self.tolerance = tolerance
@@ -185,7 +187,8 @@ class PointingGame(LocalisationMetric):
         """
         if self.num_classes is None:
             raise ValueError(
-                "Expected argument `num_classes` for accuracies by class, but got None. Make PointingGame(num_classes=...)."
+                "Expected argument `num_classes` for accuracies by class, but got None. "
+                "Make PointingGame(num_classes=...)."
             )
         with self._synced():
             return self.pointing_correct / self.pointing_total

@@ -1,12 +1,26 @@
-"""Networks and data that the tests of the metrics share."""
+"""Networks, data and independent numpy references that the tests of the metrics share."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from sess_lightning.metrics import (
+    DeletionAUC,
+    EnergyPointingGame,
+    InsertionAUC,
+    MaxBoxAccuracy,
+    PointingGame,
+    SaliencyDrift,
+)
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics"
+HEIGHT, WIDTH, CLASSES = 12, 16, 3
+STEPS, KERNEL, SIGMA = 6, 5, 2.0
+TOLERANCE, THRESHOLDS, IOUS = 2, 10, (0.3, 0.5, 0.7)
 
 
 def golden_net():
@@ -17,3 +31,192 @@ def golden_net():
     )  # fmt: skip
     net.load_state_dict({key: torch.from_numpy(value) for key, value in np.load(GOLDEN / "net.npz").items()})
     return net.eval()
+
+
+def predict(images):
+    """A fixed model with three logits, not linear, defined at the top level so that it can be pickled."""
+    rows = torch.linspace(-2, 2, images.shape[2]).to(images)[:, None]
+    columns = torch.linspace(2, -1, images.shape[3]).to(images)
+    return torch.stack([(images[:, 0] * rows).tanh().mean((1, 2)), (images * columns).mean((1, 2, 3)).exp() - 1,
+                        (images[:, 1] - images[:, 0]).abs().mean((1, 2))], 1) * 3  # fmt: skip
+
+
+def constant(images):
+    """A model that has learnt nothing: insertion and deletion agree."""
+    return images.new_zeros(len(images), CLASSES)
+
+
+def samples(count, seed):
+    """Keyword arguments for every metric: `count` samples, the last one with masks, the first one without its class."""
+    rng = np.random.default_rng(seed)
+    objects = []
+    for number in range(count):
+        x, y = rng.uniform(0, [WIDTH - 4, HEIGHT - 4], (3, 2)).T
+        w, h = rng.uniform(1, 9, (2, 3))
+        boxes = np.stack([x, y, x + w, y + h], 1)
+        objects.append({"boxes": torch.from_numpy(boxes).float(), "labels": torch.tensor([0, 1, 2])})
+        if number == count - 1:
+            masks = np.stack([box_mask(box) for box in boxes])
+            objects[-1] = {"masks": torch.from_numpy(masks), "labels": torch.tensor([0, 1, 2])}
+    targets = rng.integers(0, CLASSES, count)
+    if count > 1:
+        objects[0]["labels"] = torch.tensor([5, 6, 7])
+    return {
+        "predict": predict,
+        "images": torch.from_numpy(rng.normal(size=(count, 3, HEIGHT, WIDTH))).float(),
+        "saliency": torch.from_numpy(smooth_noise(rng, count)).float(),
+        "targets": torch.from_numpy(targets),
+        "objects": objects,
+        "previous": torch.from_numpy(smooth_noise(rng, count)).float(),
+    }
+
+
+def smooth_noise(rng, count):
+    noise = rng.uniform(size=(count, HEIGHT + 4, WIDTH + 4))
+    return sum(noise[:, i : i + HEIGHT, j : j + WIDTH] for i in range(5) for j in range(5)) / 25
+
+
+def select(kwargs, rows):
+    """The samples `rows` of what `samples` returned."""
+    chosen = {key: value[rows] for key, value in kwargs.items() if isinstance(value, torch.Tensor)}
+    return {**chosen, "predict": kwargs["predict"], "objects": [kwargs["objects"][i] for i in rows]}
+
+
+def box_mask(box, height=HEIGHT, width=WIDTH):
+    mask = np.zeros((height, width), dtype=bool)
+    for y in range(height):
+        for x in range(width):
+            mask[y, x] = np.floor(box[0]) <= x < np.ceil(box[2]) and np.floor(box[1]) <= y < np.ceil(box[3])
+    return mask
+
+
+def class_regions(kwargs):
+    """Map, masks of the objects of its class, for each sample that has such objects; in numpy."""
+    for saliency, target, objects in zip(kwargs["saliency"], kwargs["targets"], kwargs["objects"], strict=True):
+        chosen = (objects["labels"] == target).numpy()
+        if chosen.any():
+            masks = objects["masks"].numpy() if "masks" in objects else [box_mask(b) for b in objects["boxes"].numpy()]
+            yield saliency.double().numpy(), np.asarray(masks)[chosen]
+
+
+def numpy_blur(image, kernel_size, sigma):
+    """Sampled Gaussian of an image `(C, H, W)`, reflected at the border without repeating the edge."""
+    radius = kernel_size // 2
+    window = np.exp(-((np.arange(kernel_size) - radius) ** 2) / (2 * sigma**2))
+    window = np.outer(window, window) / window.sum() ** 2
+    padded = np.pad(image, ((0, 0), (radius, radius), (radius, radius)), mode="reflect")
+    blurred = np.zeros_like(image)
+    for y in range(image.shape[1]):
+        for x in range(image.shape[2]):
+            blurred[:, y, x] = (padded[:, y : y + kernel_size, x : x + kernel_size] * window).sum((1, 2))
+    return blurred
+
+
+def numpy_curve(model, image, saliency, target, mode, steps=STEPS, kernel_size=KERNEL, sigma=SIGMA):
+    """The curve of one image, one perturbed image at a time."""
+    image = image.double().numpy()
+    order = np.argsort(saliency.double().numpy().ravel(), kind="stable")[::-1]
+    start, finish = (
+        (numpy_blur(image, kernel_size, sigma), image) if mode == "insertion" else (image, np.zeros_like(image))
+    )
+    per_step = int(np.ceil(order.size / steps))
+    current, curve = start.copy().reshape(len(image), -1), []
+    for i in range(int(np.ceil(order.size / per_step)) + 1):
+        changed = order[max(i - 1, 0) * per_step : i * per_step]
+        current[:, changed] = finish.reshape(len(image), -1)[:, changed]
+        logits = model(torch.from_numpy(current.reshape(1, *image.shape)))[0].numpy()
+        odds = np.exp(logits - logits.max())
+        curve.append(odds[target] / odds.sum())
+    return np.array(curve)
+
+
+def mean_auc(kwargs, mode):
+    rows = zip(kwargs["images"], kwargs["saliency"], kwargs["targets"].tolist(), strict=True)
+    curves = [numpy_curve(kwargs["predict"], *row, mode) for row in rows]
+    return np.mean([np.trapezoid(curve, dx=1 / (len(curve) - 1)) for curve in curves])
+
+
+def pointing(kwargs):
+    hits = []
+    for saliency, masks in class_regions(kwargs):
+        v, u = np.unravel_index(saliency.argmax(), saliency.shape)
+        ys, xs = np.nonzero(masks.any(0))
+        hits.append(bool((((ys - v) ** 2 + (xs - u) ** 2) < TOLERANCE**2).any()))
+    return np.mean(hits)
+
+
+def energy(kwargs):
+    return np.mean([saliency[masks.any(0)].sum() / saliency.sum() for saliency, masks in class_regions(kwargs)])
+
+
+def flood_boxes(mask):
+    """Tight boxes `(x1, y1, x2, y2)` and areas of the 8-connected components, by flood fill."""
+    todo, found = {tuple(p) for p in np.argwhere(mask)}, []
+    while todo:
+        stack, inside = [todo.pop()], []
+        while stack:
+            y, x = stack.pop()
+            inside.append((x, y))
+            around = {(y + i, x + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & todo
+            todo -= around
+            stack += around
+        xs, ys = np.array(inside).T
+        found.append(((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1), len(inside)))
+    return found
+
+
+def numpy_iou(a, b):
+    shared = max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def numpy_best_ious(saliency, boxes, thresholds, largest=False):
+    normalised = (saliency - saliency.min()) / (saliency.max() - saliency.min())
+    best = []
+    for threshold in thresholds:
+        components = flood_boxes(normalised >= threshold)
+        if largest:
+            components = [max(components, key=lambda pair: pair[1])]
+        best.append(max(numpy_iou(box, other) for box, _ in components for other in boxes))
+    return np.array(best)
+
+
+def max_box(kwargs):
+    rows = []
+    for saliency, masks in class_regions(kwargs):
+        boxes = [flood_boxes(np.outer(mask.any(1), mask.any(0)))[0][0] for mask in masks]
+        rows.append(numpy_best_ious(saliency, boxes, np.arange(THRESHOLDS) / THRESHOLDS))
+    return np.mean([(np.array(rows) >= iou).mean(0).max() for iou in IOUS])
+
+
+def drift(kwargs):
+    pairs = zip(kwargs["saliency"].double().numpy(), kwargs["previous"].double().numpy(), strict=True)
+    return np.mean([1 - (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()) for a, b in pairs])
+
+
+@dataclass(frozen=True)
+class Case:
+    """A metric, the keywords it takes, and an independent reference of its value."""
+
+    make: Callable
+    keywords: tuple[str, ...]
+    reference: Callable
+
+    def of(self, kwargs):
+        return {key: kwargs[key] for key in self.keywords}
+
+
+CURVE = ("predict", "images", "saliency", "targets")
+PLACES = ("saliency", "targets", "objects")
+CASES = {
+    "insertion": Case(
+        lambda: InsertionAUC(STEPS, blur_kernel_size=KERNEL, blur_sigma=SIGMA),
+        CURVE,
+        lambda k: mean_auc(k, "insertion"),
+    ),
+    "deletion": Case(lambda: DeletionAUC(STEPS), CURVE, lambda k: mean_auc(k, "deletion")),
+    "pointing": Case(lambda: PointingGame(8, tolerance=TOLERANCE), PLACES, pointing),
+    "energy": Case(EnergyPointingGame, PLACES, energy),
+    "max_box": Case(lambda: MaxBoxAccuracy(IOUS, THRESHOLDS), PLACES, max_box),
+    "drift": Case(SaliencyDrift, ("saliency", "previous"), drift),
+}

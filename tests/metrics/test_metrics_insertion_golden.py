@@ -31,7 +31,7 @@ def net():
 
 
 def test_every_golden_curve_is_tested():
-    assert len(fields()) == 58
+    assert len(fields()) == 60
 
 
 @pytest.mark.parametrize(("name", "field"), fields())
@@ -84,7 +84,7 @@ def test_batch_equals_rise(net, mode, step):
 def test_blurred_start_images(name, protocol, field):
     case = golden(name)
     blurred = BaselineChoice(protocol, "blur").of(torch.from_numpy(case["input"]), [0], 1)
-    np.testing.assert_allclose(blurred.numpy(), case[field], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(blurred.numpy(), case[field], rtol=0, atol=5e-6)
 
 
 def test_rise_kernel():

@@ -1,0 +1,537 @@
+"""Pictures of saliency: boxes and peaks, captioned grids, filmstrips. Tensors in, uint8 tensors out.
+
+Nothing here knows a logger or a trainer; text is drawn by Pillow with the font that it brings along. Pages are dark
+cards that read on light and on dark ground, in colours that the colour-blind can tell apart, and no meaning hangs on a
+hue alone.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
+from torchvision.utils import draw_bounding_boxes
+
+from sess_lightning.colormap import (
+    check_finite,
+    check_picture,
+    colorize,
+    denormalize,
+    normalization_misfit,
+    overlay,
+)
+
+__all__ = [
+    "MapRow",
+    "colorize",
+    "denormalize",
+    "draw_boxes",
+    "draw_peak",
+    "filmstrip",
+    "map_grid",
+    "normalization_misfit",
+    "overlay",
+]
+
+Colour = tuple[int, int, int]
+
+_PAGE: Colour = (33, 35, 40)
+_MOUNT: Colour = (58, 61, 67)  # around a picture that does not fill its panel
+_TEXT: Colour = (236, 237, 239)
+_MUTED: Colour = (172, 176, 184)
+_DARK: Colour = (12, 12, 16)
+_LIGHT: Colour = (255, 255, 255)
+_HIT: Colour = (0, 119, 187)  # blue and orange differ for every kind of colour vision
+_MISS: Colour = (238, 119, 51)
+
+_DOT = " · "
+# How letters are spelt that the font lacks and that Unicode does not take apart into a letter and an accent.
+_SPELT = str.maketrans(
+    {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d"}
+    | {"\u2012": "-", "\u2013": "-", "\u2014": "-", "\u2212": "-", "\u00d7": "x", "\u2192": ">"}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class MapRow:
+    """One image of a `map_grid`: its maps, and what is known about it.
+
+    Args:
+        image: `(3, H, W)` uint8.
+        base: map of the base method, `(H, W)` in [0, 1]; None where it was not computed.
+        sess: map of SESS, `(H, W)` in [0, 1].
+        boxes: `(M, 4)` in pixels x1, y1, x2, y2; None where there are none.
+        label: name of the true class; None where it is unknown.
+        prediction: name of the predicted class.
+        score: probability of the explained class.
+        hit: whether the peak of `sess` lies on an object; None where that is unknown.
+        base_hit: likewise for `base`.
+        explained: name of the explained class, whose probability `score` is; None writes "explained" for it.
+
+    Raises:
+        ValueError: if a shape or type is not as above, or a map or box is not finite.
+    """
+
+    image: Tensor
+    base: Tensor | None
+    sess: Tensor
+    boxes: Tensor | None
+    label: str | None
+    prediction: str
+    score: float
+    hit: bool | None
+    base_hit: bool | None
+    explained: str | None = None
+
+    def __post_init__(self) -> None:
+        check_picture("image", self.image)
+        maps = {"sess": self.sess} | ({} if self.base is None else {"base": self.base})
+        for name, saliency in maps.items():
+            check_finite(name, saliency, "(H, W)", 2, exact=True)
+            if saliency.shape != self.image.shape[-2:]:
+                size = tuple(self.image.shape[-2:])
+                raise ValueError(f"Expected `{name}` to have the image's size {size}, but got {tuple(saliency.shape)}.")
+        if self.boxes is not None:
+            _check_boxes(self.boxes)
+
+
+def map_grid(rows: Sequence[MapRow], title: str, panel_height: int = 224) -> Tensor:
+    """One page about several images: each a row with its boxes, the base map and the SESS map, and a caption.
+
+    The peak of each map is marked: a ring where it hits an object, a cross where it misses. The base column is left out
+    when no row has a base map. Images keep their aspect; a class name that is too long is shortened.
+
+    Args:
+        rows: the images, of any sizes; at least one.
+        title: stands on top, e.g. "epoch 3 · step 192".
+        panel_height: of each picture, in pixels, at least 32; 224 lets eight rows be read without zooming.
+
+    Returns:
+        `(3, height, width)` uint8 on the CPU.
+
+    Raises:
+        ValueError: if there are no rows, or `panel_height` is not an int of at least 32.
+
+    Example:
+        >>> image, saliency = torch.zeros(3, 40, 60, dtype=torch.uint8), torch.rand(40, 60)
+        >>> row = MapRow(image, None, saliency, torch.tensor([[5, 5, 20, 20]]), "disc", "square", 0.2, False, None)
+        >>> map_grid([row], "epoch 3 · step 192", panel_height=64).shape
+        torch.Size([3, 173, 213])
+    """
+    if not len(rows):
+        raise ValueError("Expected argument `rows` to hold at least one row, but got none.")
+    size = _panel_size([row.image for row in rows], panel_height)
+    has_base = any(row.base is not None for row in rows)
+    headings = ["image", "base", "SESS"] if has_base else ["image", "SESS"]
+    layout = _Layout(*size, columns=len(headings))
+    panels = [_row_panels(row, size, has_base) for row in rows]
+    captions = [_caption(row, layout) for row in rows]
+    return _page(layout, panels, headings, title, captions, legend=_legend(rows, layout))
+
+
+def filmstrip(
+    rows: Sequence[Sequence[Tensor]],
+    column_titles: Sequence[str],
+    row_titles: Sequence[str] | None = None,
+    title: str | None = None,
+    panel_height: int = 224,
+) -> Tensor:
+    """Rows of pictures under column headings, e.g. the same images over the epochs.
+
+    Args:
+        rows: of each row its pictures, `(3, H, W)` uint8 of any sizes, one for each of `column_titles`.
+        column_titles: one above each column.
+        row_titles: one at the left of each row, or None.
+        title: stands on top, or None.
+        panel_height: of each picture, in pixels, at least 32; 224 as in `map_grid`.
+
+    Returns:
+        `(3, height, width)` uint8 on the CPU.
+
+    Raises:
+        ValueError: if there is no picture, a row or the titles do not match the number of columns or rows, a picture is
+            not `(3, H, W)` uint8, or `panel_height` is not an int of at least 32.
+
+    Example:
+        >>> red = torch.tensor([255, 0, 0], dtype=torch.uint8).expand(8, 8, 3).permute(2, 0, 1)
+        >>> filmstrip([[red, red]], ["epoch 1", "epoch 2"], panel_height=64).shape
+        torch.Size([3, 90, 149])
+    """
+    if not len(rows) or not len(column_titles):
+        raise ValueError(
+            "Expected arguments `rows` and `column_titles` to hold at least one row and one column, but got none."
+        )
+    for number, row in enumerate(rows):
+        if len(row) != len(column_titles):
+            raise ValueError(
+                f"Expected row {number} of argument `rows` to have {len(column_titles)} pictures, one for each of "
+                f"`column_titles`, but got {len(row)}."
+            )
+        for column, picture in enumerate(row):
+            check_picture(f"rows[{number}][{column}]", picture)
+    if row_titles is not None and len(row_titles) != len(rows):
+        raise ValueError(
+            f"Expected argument `row_titles` to have {len(rows)} titles, one for each row, but got {len(row_titles)}."
+        )
+    size = _panel_size([picture for row in rows for picture in row], panel_height)
+    fits = [[_fit(picture, size) for picture in row] for row in rows]
+    panels = [
+        [_mounted(_resized(picture.cpu(), fit), fit, size) for picture, fit in zip(*pair, strict=True)]
+        for pair in zip(rows, fits, strict=True)
+    ]
+    layout, names = _Layout(*size, columns=len(column_titles)), row_titles or ()
+    longest = max((layout.font.getlength(_printable(name)) for name in names), default=-layout.gap)
+    layout = layout._replace(side=min(layout.width, int(longest) + 1 + layout.gap) if names else 0)
+    return _page(layout, panels, column_titles, title, row_titles=names)
+
+
+def draw_boxes(image: Tensor, boxes: Tensor) -> Tensor:
+    """Outline boxes in white between dark lines, which is seen on every ground.
+
+    A pixel (x, y) belongs to a box when floor(x1) <= x < ceil(x2), likewise y: the white line is on the outermost ones.
+
+    Args:
+        image: `(3, H, W)` uint8.
+        boxes: `(M, 4)` in pixels x1, y1, x2, y2; clipped to the image, and left out where nothing remains.
+
+    Returns:
+        `(3, H, W)` uint8, a new tensor.
+
+    Raises:
+        ValueError: if a shape or type is not as above, or a box is not finite.
+
+    Example:
+        >>> image = draw_boxes(torch.zeros(3, 9, 9, dtype=torch.uint8), torch.tensor([[1, 1, 8, 8]]))
+        >>> image[0, 4].tolist()
+        [12, 255, 12, 0, 0, 0, 12, 255, 12]
+    """
+    check_picture("image", image)
+    _check_boxes(boxes)
+    height, width = image.shape[-2:]
+    limit = torch.tensor([width, height] * 2)
+    edges = torch.cat([boxes[:, :2].cpu().double().floor(), boxes[:, 2:].cpu().double().ceil()], 1)
+    edges = torch.minimum(edges.clamp(min=0), limit).long()
+    edges = edges[(edges[:, 2:] > edges[:, :2]).all(1)]
+    edges[:, 2:] -= 1  # draw_bounding_boxes draws on the last pixel too
+    line = max(1, round(min(height, width) / 150))
+    image = image.clone()
+    for inset, colour in ((-line, _DARK), (line, _DARK), (0, _LIGHT)):
+        ring = edges + inset * torch.tensor([1, 1, -1, -1])
+        ring = ring[(ring[:, 2:] >= ring[:, :2]).all(1)]
+        if len(ring):
+            image = draw_bounding_boxes(image, ring, colors=colour, width=line)
+    return image
+
+
+def draw_peak(image: Tensor, x: float, y: float, hit: bool | None = None, radius: float | None = None) -> Tensor:
+    """Mark a point: a blue ring for a hit, an orange cross for a miss, a white ring where neither is known.
+
+    Args:
+        image: `(3, H, W)` uint8.
+        x: column of the point; a whole number is the centre of a pixel.
+        y: its row.
+        hit: what the mark says.
+        radius: of the mark, in pixels; None: a 26th of the image's shorter side, at least 4.
+
+    Returns:
+        `(3, H, W)` uint8, a new tensor.
+
+    Raises:
+        ValueError: if the image is not `(3, H, W)` uint8.
+
+    Example:
+        >>> image = draw_peak(torch.zeros(3, 21, 21, dtype=torch.uint8), x=10, y=10, hit=False)
+        >>> image[:, 10, 10].tolist()
+        [238, 119, 51]
+    """
+    check_picture("image", image)
+    height, width = image.shape[-2:]
+    radius = max(4.0, min(height, width) / 26) if radius is None else radius
+    dy = (torch.arange(height, device=image.device) - y)[:, None]
+    dx = (torch.arange(width, device=image.device) - x)[None]
+    if hit is False:  # distance to the nearer of the two diagonals of a square
+        along, across = (dx + dy) / 2**0.5, (dx - dy) / 2**0.5
+        ends = (along.abs() - radius).clamp(min=0), (across.abs() - radius).clamp(min=0)
+        distance = torch.minimum(torch.hypot(across, ends[0]), torch.hypot(along, ends[1]))
+    else:
+        distance = (torch.hypot(dx, dy) - radius).abs()
+    stroke = max(1.5, radius / 3.2)
+    colour = {True: _HIT, False: _MISS, None: _LIGHT}[hit]
+    picture = image.float()
+    for reach, paint in ((stroke / 2 + 2.2, _DARK), (stroke / 2 + 1.2, _LIGHT), (stroke / 2, colour)):
+        cover = (reach + 0.5 - distance).clamp(0, 1)
+        picture = picture + cover * (torch.tensor(paint, device=image.device).view(3, 1, 1) - picture)
+    return picture.round().to(torch.uint8)
+
+
+class _Fit(NamedTuple):
+    """Where a picture lies in its panel."""
+
+    height: int
+    width: int
+    top: int
+    left: int
+
+
+class _Layout(NamedTuple):
+    """The measures of a page of equal panels, in pixels."""
+
+    height: int
+    width: int
+    columns: int
+    side: int = 0  # the column of row titles
+
+    @property
+    def font_size(self) -> int:
+        return max(11, min(28, round(self.height / 16)))
+
+    @property
+    def font(self) -> ImageFont.FreeTypeFont:
+        return _font(self.font_size)
+
+    @property
+    def line(self) -> int:
+        return round(1.45 * self.font_size)
+
+    @property
+    def gap(self) -> int:
+        return round(0.6 * self.font_size)
+
+    @property
+    def breadth(self) -> int:
+        """All columns together."""
+        return self.columns * (self.width + self.gap) - self.gap
+
+    def column(self, number: int) -> int:
+        return self.gap + self.side + number * (self.width + self.gap)
+
+
+class _Canvas:
+    """What a page is drawn on: Pillow inside, tensors outside."""
+
+    def __init__(self, width: int, height: int, font: ImageFont.FreeTypeFont) -> None:
+        self._image = Image.new("RGB", (width, height), _PAGE)
+        self._pen = ImageDraw.Draw(self._image)
+        self._font = font
+
+    def write(self, x: int, middle: float, text: str, colour: Colour, width: int) -> None:
+        """Write one line, shortened to `width`, from `x` on, its middle at height `middle`."""
+        self._pen.text((x, middle), _shortened(_printable(text), self._font, width), colour, self._font, anchor="lm")
+
+    def paste(self, x: int, y: int, picture: Tensor) -> None:
+        self._image.paste(Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()), (x, y))
+
+    def pixels(self) -> Tensor:
+        """`(3, height, width)` uint8."""
+        return torch.from_numpy(np.array(self._image)).permute(2, 0, 1).contiguous()
+
+
+def _page(
+    layout: _Layout,
+    panels: Sequence[Sequence[Tensor]],
+    headings: Sequence[str],
+    title: str | None,
+    captions: Sequence[Sequence[str]] = (),
+    row_titles: Sequence[str] = (),
+    legend: Tensor | None = None,
+) -> Tensor:
+    """Title, headings, panels with their captions, legend: from top to bottom on one canvas."""
+    gap, line = layout.gap, layout.line
+    top = gap // 2 + line * (1 + (title is not None))
+    block = layout.height + line * max(map(len, captions), default=0) + gap
+    height = top + block * len(panels) + (legend.shape[1] + gap // 2 if legend is not None else 0)
+    canvas = _Canvas(layout.column(layout.columns), height, layout.font)
+    if title is not None:
+        canvas.write(gap, gap // 2 + line / 2, title, _TEXT, layout.side + layout.breadth)
+    for column, heading in enumerate(headings):
+        canvas.write(layout.column(column), top - line / 2, heading, _MUTED, layout.width)
+    for number, row in enumerate(panels):
+        y = top + number * block
+        for column, panel in enumerate(row):
+            canvas.paste(layout.column(column), y, panel)
+        for title_of_row in row_titles[number : number + 1]:
+            canvas.write(gap, y + layout.height / 2, title_of_row, _TEXT, layout.side - gap)
+        for i, text in enumerate(captions[number] if captions else ()):
+            canvas.write(
+                layout.column(0), y + layout.height + (i + 0.6) * line, text, _MUTED if i else _TEXT, layout.breadth
+            )
+    if legend is not None:
+        canvas.paste(layout.column(0), top + block * len(panels), legend)
+    return canvas.pixels()
+
+
+def _legend(rows: Sequence[MapRow], layout: _Layout) -> Tensor:
+    """What the marks and colours mean, as far as they occur: `(3, h, breadth)`, in several lines if need be."""
+    size = layout.font_size
+    verdicts = {row.hit for row in rows} | {row.base_hit for row in rows if row.base is not None}
+    blank = torch.tensor(_PAGE, dtype=torch.uint8).view(3, 1, 1).expand(3, size, size)
+    marks = {True: "peak hits", False: "peak misses", None: "peak"}
+    centre, radius = (size - 1) / 2, 0.25 * size
+    entries = [(draw_peak(blank, centre, centre, hit, radius), marks[hit]) for hit in marks if hit in verdicts]
+    if any(row.boxes is not None and len(row.boxes) for row in rows):
+        entries.append((draw_boxes(blank, torch.tensor([[1, 1, size - 1, size - 1]])), "object"))
+    entries.append((colorize(torch.linspace(0, 1, 5 * size).expand(round(0.7 * size), -1)), "saliency, low to high"))
+    lines: list[list[tuple[int, Tensor, str]]] = [[]]
+    x = 0
+    for icon, text in entries:
+        wide = icon.shape[2] + 6 + round(layout.font.getlength(text)) + 2 * layout.gap
+        if x and x + wide - 2 * layout.gap > layout.breadth:
+            lines.append([])
+            x = 0
+        lines[-1].append((x, icon, text))
+        x += wide
+    strip = _Canvas(layout.breadth, len(lines) * layout.line, layout.font)
+    for number, entries_of_line in enumerate(lines):
+        for x, icon, text in entries_of_line:
+            strip.paste(x, number * layout.line + (layout.line - icon.shape[1]) // 2, icon)
+            start = x + icon.shape[2] + 6
+            strip.write(start, (number + 0.5) * layout.line, text, _MUTED, layout.breadth - start)
+    return strip.pixels()
+
+
+def _row_panels(row: MapRow, size: tuple[int, int], has_base: bool) -> list[Tensor]:
+    """The image, the base map if the page has such a column, and the SESS map, each `(3, *size)`."""
+    fit = _fit(row.image, size)
+    image = _resized(row.image.cpu(), fit)
+    scale = torch.tensor([fit.width / row.image.shape[2], fit.height / row.image.shape[1]] * 2, dtype=torch.float64)
+    boxes = torch.empty(0, 4) if row.boxes is None else row.boxes.cpu() * scale
+    panels = [_mounted(draw_boxes(image, boxes), fit, size)]
+    for saliency, hit in ([(row.base, row.base_hit)] if has_base else []) + [(row.sess, row.hit)]:
+        if saliency is None:
+            panels.append(_mounted(image[:, :0, :0], _Fit(0, 0, 0, 0), size))
+        else:
+            panels.append(_map_panel(image, saliency.detach().cpu().float(), boxes, hit, fit, size))
+    return panels
+
+
+def _map_panel(
+    image: Tensor, saliency: Tensor, boxes: Tensor, hit: bool | None, fit: _Fit, size: tuple[int, int]
+) -> Tensor:
+    """The overlay of one map on the fitted image, with boxes and peak; a constant map has no peak."""
+    shape = (fit.height, fit.width)
+    resized = F.interpolate(saliency[None, None], shape, mode="bilinear", antialias=True)[0, 0]
+    panel = _mounted(draw_boxes(overlay(image, resized), boxes), fit, size)
+    if not saliency.max() > saliency.min():
+        return panel
+    y, x = divmod(int(saliency.numpy().argmax()), saliency.shape[1])  # NumPy promises the first of equal maxima
+    x_panel = fit.left + (x + 0.5) * fit.width / saliency.shape[1] - 0.5
+    y_panel = fit.top + (y + 0.5) * fit.height / saliency.shape[0] - 0.5
+    return draw_peak(panel, x_panel, y_panel, hit)
+
+
+def _caption(row: MapRow, layout: _Layout) -> list[str]:
+    """What is known about a row, in one line if it fits, else in two; names are shortened where they are too long."""
+    score = f" p={row.score:.2f}"
+    parts, rest = [], []
+    if row.label is not None:
+        parts.append(("label ", row.label, score if row.explained == row.label != row.prediction else ""))
+    if row.prediction:
+        parts.append(("predicted ", row.prediction, score if row.explained == row.prediction else ""))
+    if row.explained is None or row.explained not in (row.label, row.prediction):
+        rest.append(("explained" + " " * bool(row.explained), row.explained or "", score))
+    rest += [
+        (f"{who} ", "hit" if hit else "miss", "")
+        for who, hit in (("SESS", row.hit), ("base", row.base_hit))
+        if hit is not None
+    ]
+    whole = _joined(parts + rest, None, layout)
+    if layout.font.getlength(whole) <= layout.breadth:
+        return [whole]
+    return [_joined(group, layout.breadth, layout) for group in (parts, rest) if group]
+
+
+def _joined(parts: Sequence[tuple[str, str, str]], width: int | None, layout: _Layout) -> str:
+    """Parts (before, name, after) as one line; the longest names lose letters, down to three, until it fits `width`."""
+    names = [_printable(name) for _, name, _ in parts]
+    room = [len(name) for name in names]
+    while True:
+        short = [name if len(name) <= n else name[:n].rstrip(" ,") + "…" for name, n in zip(names, room, strict=True)]
+        text = _DOT.join(before + name + after for (before, _, after), name in zip(parts, short, strict=True))
+        if width is None or layout.font.getlength(text) <= width or max(room) <= 3:
+            return text
+        room[room.index(max(room))] -= 1
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """The text, or as much of its beginning as fits with an ellipsis."""
+    if font.getlength(text) <= width:
+        return text
+    ends = [text[:n].rstrip(" ,·") + "…" for n in range(len(text) - 1, -1, -1)]
+    return next((end for end in ends if font.getlength(end) <= width), "")
+
+
+def _printable(text: str) -> str:
+    """The text in letters that the font has: accents go, and what is left of other alphabets becomes "?"."""
+    letters = []
+    for letter in text.translate(_SPELT):
+        plain = letter if _in_font(letter) else unicodedata.normalize("NFKD", letter)
+        bare = [c for c in plain if not unicodedata.combining(c)]
+        letters += [" " if c.isspace() else c if _in_font(c) else "?" for c in bare]
+    return "".join(letters)
+
+
+@lru_cache(4096)
+def _in_font(letter: str) -> bool:
+    font = _font(20)
+    mask, missing = font.getmask(letter), font.getmask("\uffff")
+    return letter.isprintable() and (mask.size, bytes(mask)) != (missing.size, bytes(missing))
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError(
+            "Captions need Pillow with FreeType, as its wheels have. Reinstall it with pip install pillow."
+        )
+    return font
+
+
+def _panel_size(images: Sequence[Tensor], panel_height: int) -> tuple[int, int]:
+    """Height and width: as wide as the usual image of the page, within limits that leave room for words."""
+    if not isinstance(panel_height, int) or panel_height < 32:
+        raise ValueError(
+            f"Expected argument `panel_height` to be an int of at least 32 pixels, but got {panel_height!r}."
+        )
+    aspect = median(image.shape[2] / image.shape[1] for image in images)
+    return panel_height, round(panel_height * min(max(aspect, 0.75), 1.5))
+
+
+def _fit(image: Tensor, size: tuple[int, int]) -> _Fit:
+    """The largest place in the middle of a panel that keeps the image's aspect."""
+    scale = min(size[0] / image.shape[1], size[1] / image.shape[2])
+    height, width = (min(most, max(1, round(n * scale))) for most, n in zip(size, image.shape[1:], strict=True))
+    return _Fit(height, width, (size[0] - height) // 2, (size[1] - width) // 2)
+
+
+def _resized(image: Tensor, fit: _Fit) -> Tensor:
+    """The image as large as its place; from three times on, pixels stay the squares that they are."""
+    sharp = fit.height >= 3 * image.shape[1]
+    mode = InterpolationMode.NEAREST_EXACT if sharp else InterpolationMode.BICUBIC
+    return resize(image, [fit.height, fit.width], interpolation=mode, antialias=not sharp)
+
+
+def _mounted(picture: Tensor, fit: _Fit, size: tuple[int, int]) -> Tensor:
+    """The fitted picture in its panel, `(3, *size)`."""
+    panel = torch.tensor(_MOUNT, dtype=torch.uint8).view(3, 1, 1).repeat(1, *size)
+    panel[:, fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = picture
+    return panel
+
+
+def _check_boxes(boxes: Tensor) -> None:
+    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
+        got = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
+        raise ValueError(f"Expected argument `boxes` to have shape (M, 4), x1, y1, x2, y2 in pixels, but got {got}.")
+    if not torch.isfinite(boxes).all():
+        raise ValueError("Expected argument `boxes` to be finite, but it holds NaN or infinity. Leave such boxes out.")

@@ -1,0 +1,12 @@
+"""One thread for the tests of the metrics: their tensors are small, and threads that wait for a busy core cost seconds."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
