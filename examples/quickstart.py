@@ -50,9 +50,11 @@ class Classifier(pl.LightningModule):
 
 def main(**trainer_options: object) -> SESSCallback:
     pl.seed_everything(0)
-    watch = SESSCallback(  # SESSCallback() alone does, too; here the scenes are larger than what the network was trained on
-        sess=SESS(num_scales=6, window_size=64),
-        metrics={"insertion": InsertionAUC(), "deletion": DeletionAUC(), "pointing": PointingGame(tolerance=0)},
+    watch = (
+        SESSCallback(  # SESSCallback() alone does, too; here the scenes are larger than what the network was trained on
+            sess=SESS(num_scales=6, window_size=64),
+            metrics={"insertion": InsertionAUC(), "deletion": DeletionAUC(), "pointing": PointingGame(tolerance=0)},
+        )
     )
     options = {"max_epochs": 10, "accelerator": "cpu", "default_root_dir": "runs/example", "log_every_n_steps": 10}
     trainer = pl.Trainer(callbacks=[watch], **{**options, **trainer_options})

@@ -1,8 +1,6 @@
 """See, during training, where an image classifier looks - and measure it."""
 
 from sess_lightning.callback import SESSCallback
-from sess_lightning.callback import SESSCallback
-from sess_lightning.callback import SESSCallback
 from sess_lightning.sess import SESS, SESSResult
 
 __all__ = ["SESS", "SESSCallback", "SESSResult"]

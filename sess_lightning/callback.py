@@ -5,7 +5,6 @@ The maths is in `sess.py` and `metrics/`, the drawing in `render.py`; `watch.py`
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +32,11 @@ from sess_lightning.selection import SampleSelection, loader_length
 from sess_lightning.sess import SESS
 from sess_lightning.watch import Watch
 
-_BUILT_IN: dict[str, Callable[[], Metric]] = {"insertion": InsertionAUC, "deletion": DeletionAUC, "pointing": PointingGame}
+_BUILT_IN: dict[str, Callable[[], Metric]] = {
+    "insertion": InsertionAUC,
+    "deletion": DeletionAUC,
+    "pointing": PointingGame,
+}
 # A strategy that shards weights needs all processes in every forward; probes run a different number on each.
 _SHARDING = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
 
@@ -51,19 +54,21 @@ class SESSCallback(Callback):
     | `sess/insertion_auc` | class probability while the most salient pixels are inserted | higher | no valid map |
     | `sess/deletion_auc` | class probability while the most salient pixels are deleted | lower | no valid map |
     | `sess/overall` | insertion minus deletion | higher | one of them is not measured |
-    | `sess/pointing_acc` | share of samples whose most salient pixel hits an object of the class | higher | no boxes or masks |
+    | `sess/pointing_acc` | share of samples whose peak hits an object of the class | higher | no boxes or masks |
     | `sess/seconds` | time this callback took in this validation | lower | never |
     | `sess/num_samples` | samples explained, over all processes | | never |
     | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |
 
-    and one image, `sess/maps`, at `trainer.global_step`. With several validation loaders `/dataloader_idx_i` follows each key.
+    and one image, `sess/maps`, at `trainer.global_step`. With several validation loaders `/dataloader_idx_i` follows
+    each key.
 
     Args:
         sess: the algorithm; `None` means `SESS(num_scales=4, window_size=None)`: 13 patches for a square image.
         num_samples: samples followed, over all processes. 32, so that a validation costs seconds.
         num_images: how many of them are drawn.
         indices: positions in the validation set to follow, instead of a choice by `seed`.
-        every_n_epochs: draw the image every so many epochs only. Metrics come every validation, as a monitor would otherwise
+        every_n_epochs: draw the image every so many epochs only. Metrics come every validation, as a monitor would
+            otherwise
             compare a stale value again.
         metrics: names out of `"insertion"`, `"deletion"`, `"pointing"`, or a mapping from names to metrics, e.g.
             `{"pointing": PointingGame(tolerance=0)}`. A metric of your own is logged under its own name; it is offered
@@ -77,7 +82,8 @@ class SESSCallback(Callback):
         mean: per-channel mean that the images were normalised with, for drawing only.
         std: per-channel standard deviation, likewise.
         max_seconds: stop explaining after this time in each validation; `sess/num_samples` tells how far it came.
-        on_error: `"warn"`: a failure after the first good validation warns and skips that validation; `"raise"` always raises.
+        on_error: `"warn"`: a failure after the first good validation warns and skips that validation; `"raise"` always
+            raises.
         prefix: first part of every key.
         seed: of the choice of samples.
 
@@ -196,7 +202,7 @@ class SESSCallback(Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         self._finish(trainer)
 
-    # ------------------------------------------------------------------------------------------------------- one validation
+    # ------------------------------------------------------------------------------------------------------- one vali
 
     def _begin(self, trainer: pl.Trainer) -> None:
         self._failed = False
@@ -252,7 +258,9 @@ class SESSCallback(Callback):
             self._watches = {}
             return
         several = len(_loaders(trainer)[0]) > 1
-        failures = trainer.strategy.reduce(torch.tensor(float(self._failed), device=trainer.strategy.root_device), reduce_op="sum")
+        failures = trainer.strategy.reduce(
+            torch.tensor(float(self._failed), device=trainer.strategy.root_device), reduce_op="sum"
+        )
         for number, watch in sorted(self._watches.items()):
             suffix = f"/dataloader_idx_{number}" if several else ""
             values = watch.compute(trainer.strategy)
@@ -261,7 +269,9 @@ class SESSCallback(Callback):
                 continue
             self.last_results[number] = watch.found
             if not values.get("valid_fraction"):
-                self._warn_once("SESSCallback has no valid saliency map to measure in this validation; its metrics are not logged.")
+                self._warn_once(
+                    "SESSCallback has no valid saliency map to measure in this validation; its metrics are not logged."
+                )
             for name, value in values.items():
                 self.log(f"{self.prefix}/{name}{suffix}", value, sync_dist=True, add_dataloader_idx=False)
             self._draw(trainer, watch, f"{self.prefix}/maps{suffix}")
@@ -278,7 +288,7 @@ class SESSCallback(Callback):
             for kind in log_image(trainer.loggers, tag, grid, trainer.global_step):
                 self._warn_once(f"SESSCallback cannot show images in {kind}: `{tag}` goes to the other loggers only.")
 
-    # -------------------------------------------------------------------------------------------------------------- helpers
+    # -------------------------------------------------------------------------------------------------------------- h
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -309,7 +319,8 @@ class SESSCallback(Callback):
         if self.max_seconds is None or watch.seconds < self.max_seconds or not len(watch.found):
             return False
         self._warn_once(
-            f"SESSCallback reached max_seconds={self.max_seconds} and explains fewer samples; see `{self.prefix}/num_samples`."
+            f"SESSCallback reached max_seconds={self.max_seconds} and explains fewer samples; see "
+            f"`{self.prefix}/num_samples`."
         )
         return True
 
@@ -318,7 +329,7 @@ class SESSCallback(Callback):
         if layer is not None and layer not in self._said:
             self._said.add(layer)
             rank_zero_info(f"SESSCallback explains layer '{layer}' by {type(self.sess.method).__name__}.")
-        misfit = normalization_misfit(torch.stack(found.images[:1]), self.mean, self.std)
+        misfit = normalization_misfit(found.images, self.mean, self.std)
         if misfit:
             self._warn_once(f"SESSCallback: {misfit}")
 
@@ -346,10 +357,14 @@ def _build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, M
     if isinstance(metrics, Mapping):
         for name, metric in metrics.items():
             if not isinstance(metric, Metric):
-                raise ValueError(f"Expected `metrics[{name!r}]` to be a torchmetrics.Metric, but got {type(metric).__name__}.")
+                raise ValueError(
+                    f"Expected `metrics[{name!r}]` to be a torchmetrics.Metric, but got {type(metric).__name__}."
+                )
         return dict(metrics)
     if isinstance(metrics, str):
-        raise ValueError(f"Expected argument `metrics` to be a list of names or a mapping, but got the string {metrics!r}.")
+        raise ValueError(
+            f"Expected argument `metrics` to be a list of names or a mapping, but got the string {metrics!r}."
+        )
     for name in metrics:
         check_choice("metrics", name, tuple(_BUILT_IN))
     return {name: _BUILT_IN[name]() for name in metrics}

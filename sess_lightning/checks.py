@@ -24,9 +24,14 @@ def check_options(sess: SESS) -> None:
     _check_pyramid(sess.num_scales, sess.scales, sess.window_size)
     _check_pair("window_size", sess.window_size)
     _check_pair("step_size", sess.step_size)
-    if sess.window_size and sess.step_size and any(s > w for s, w in zip(sess.step_size, sess.window_size, strict=True)):
+    if (
+        sess.window_size
+        and sess.step_size
+        and any(s > w for s, w in zip(sess.step_size, sess.window_size, strict=True))
+    ):
         raise ValueError(
-            f"Expected argument `step_size` to be at most `window_size` {sess.window_size}, as a larger step leaves gaps, "
+            f"Expected argument `step_size` to be at most `window_size` {sess.window_size}, as a larger step "
+            "leaves gaps, "
             f"but got {sess.step_size}."
         )
     if not _is_number(sess.prefilter_ratio) or not 0 <= sess.prefilter_ratio < 1:
@@ -63,7 +68,8 @@ def check_images(images: Tensor | Sequence[Tensor]) -> list[Tensor]:
         )
     if not isinstance(images, (Tensor, list, tuple)):
         raise TypeError(
-            f"Expected argument `images` to be a tensor (B, C, H, W) or a list of (C, H, W), but got {type(images).__name__}."
+            "Expected argument `images` to be a tensor (B, C, H, W) or a list of (C, H, W), but got "
+            f"{type(images).__name__}."
         )
     if len(images) == 0:
         raise ValueError("Expected argument `images` to hold at least one image, but got none.")
@@ -87,9 +93,13 @@ def _check_image(number: int, image: Any) -> None:
             "Convert it, e.g. with torchvision.transforms.v2.ToDtype(torch.float32, scale=True) and Normalize."
         )
     if image.numel() == 0:
-        raise ValueError(f"Expected {name} to have at least one channel and one pixel, but got shape {tuple(image.shape)}.")
+        raise ValueError(
+            f"Expected {name} to have at least one channel and one pixel, but got shape {tuple(image.shape)}."
+        )
     if not torch.isfinite(image).all():
-        raise ValueError(f"Expected {name} to be finite, but it holds NaN or infinity. Check its loading and normalisation.")
+        raise ValueError(
+            f"Expected {name} to be finite, but it holds NaN or infinity. Check its loading and normalisation."
+        )
 
 
 def _check_pyramid(num_scales: Any, scales: Any, window: Any) -> None:
@@ -100,17 +110,21 @@ def _check_pyramid(num_scales: Any, scales: Any, window: Any) -> None:
     if num_scales is not None:
         raise ValueError(f"Expected only one of `num_scales` and `scales`, but got {num_scales!r} and {scales!r}.")
     if not scales or not all(_is_positive_int(s) for s in scales):
-        raise ValueError(f"Expected argument `scales` to hold short sides in pixels, positive ints, but got {scales!r}.")
+        raise ValueError(
+            f"Expected argument `scales` to hold short sides in pixels, positive ints, but got {scales!r}."
+        )
     if window is not None and min(scales) < min(window):
         raise ValueError(
-            f"Expected every value of argument `scales` to be at least the window's {min(window)} pixels, but got {min(scales)}."
+            f"Expected every value of argument `scales` to be at least the window's {min(window)} pixels, but got "
+            f"{min(scales)}."
         )
 
 
 def _check_pair(name: str, value: Any) -> None:
     if value is not None and not (isinstance(value, tuple) and len(value) == 2 and all(map(_is_positive_int, value))):
         raise ValueError(
-            f"Expected argument `{name}` to be a positive int, a pair (vertical, horizontal) of them, or None, but got {value!r}."
+            f"Expected argument `{name}` to be a positive int, a pair (vertical, horizontal) of them, or None, "
+            f"but got {value!r}."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,16 @@ from sess_lightning.windows import resize
 class LitClassifier(LightningModule):
     """An image classifier that trains by cross-entropy.
 
-    Logs `train_loss`, `train_acc`, `val_loss`, `val_acc`, `test_loss`, `test_acc`. In validation, images of any size are
+    Logs `train_loss`, `train_acc`, `val_loss`, `val_acc`, `test_loss`, `test_acc`. In validation, images of any size
+    are
     squashed to `input_size`; samples of unknown class are left out.
 
     Args:
         model: `"small_cnn"` (four convolutions or so, for the embedded data) or the name of any torchvision classifier.
         num_classes: outputs of the network.
         input_size: side in pixels that the network is trained on; 224, as most ImageNet models.
-        weights: path of a state_dict (read with `weights_only=True`; half precision is fine), the name of torchvision's own
+        weights: path of a state_dict (read with `weights_only=True`; half precision is fine), the name of
+            torchvision's own
             such as `"DEFAULT"`, which downloads them, or `None` for random ones.
         learning_rate: peak of the one-cycle schedule.
         weight_decay: of AdamW.
@@ -63,11 +66,11 @@ class LitClassifier(LightningModule):
         """Cross-entropy of one batch."""
         return self._step(batch_to_samples(batch), "train")
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Loss and accuracy of one batch."""
         self._step(batch_to_samples(batch), "val")
 
-    def test_step(self, batch: Any, batch_idx: int) -> None:
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Loss and accuracy of one batch."""
         self._step(batch_to_samples(batch), "test")
 
@@ -93,33 +96,55 @@ class LitClassifier(LightningModule):
 
 
 def _build(model: str, num_classes: int, weights: str | None) -> nn.Module:
+    """The network by name, with weights if they are asked for."""
     known = ["small_cnn", *torchvision.models.list_models(module=torchvision.models)]
     if model not in known:
         near = ", ".join(difflib.get_close_matches(model, known, n=5, cutoff=0.3))
         raise ValueError(
-            f"Expected argument `model` to be 'small_cnn' or a torchvision classifier, but got {model!r}. Nearest: {near}."
+            f"Expected argument `model` to be 'small_cnn' or a torchvision classifier, but got {model!r}. "
+            f"Nearest: {near}."
         )
     is_path = weights is not None and (Path(weights).exists() or Path(weights).suffix in {".pth", ".pt", ".ckpt"})
-    if model == "small_cnn":
-        if weights is not None and not is_path:
-            raise ValueError(f"Expected argument `weights` to be a path or None, as small_cnn has none of its own: got {weights!r}.")
-        network = small_cnn(num_classes)
-    elif weights is not None and not is_path:
-        return torchvision.models.get_model(model, weights=weights)
-    else:
-        network = torchvision.models.get_model(model, weights=None, num_classes=num_classes)
-    if is_path:
-        _load(network, Path(str(weights)), model)
+    if weights is not None and not is_path:
+        return _with_named_weights(model, num_classes, weights)
+    network = (
+        small_cnn(num_classes) if model == "small_cnn" else torchvision.models.get_model(model, num_classes=num_classes)
+    )
+    if weights is not None:
+        _load(network, Path(weights), model)
     return network
 
 
+def _with_named_weights(model: str, num_classes: int, weights: str) -> nn.Module:
+    """The network with weights that torchvision offers; they are downloaded at their first use."""
+    offered = (
+        [] if model == "small_cnn" else ["DEFAULT", *(w.name for w in torchvision.models.get_model_weights(model))]
+    )
+    if weights.rpartition(".")[2] not in offered:
+        raise ValueError(
+            "Expected argument `weights` to be the path of a state_dict, None, or one that torchvision offers "
+            f"for {model!r} "
+            f"({', '.join(offered) or 'none'}), but got {weights!r}, which is no file either."
+        )
+    return torchvision.models.get_model(model, weights=weights.rpartition(".")[2], num_classes=num_classes)
+
+
 def _load(network: nn.Module, path: Path, model: str) -> None:
+    """Load a state_dict from disk; half precision becomes the network's own."""
     if not path.is_file():
         raise ValueError(f"Expected argument `weights` to be the path of a state_dict, but found no file {path}.")
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        raise ValueError(
+            f"Could not read {path} as a state_dict: {type(error).__name__} {error} Save the weights alone, with "
+            "torch.save(network.state_dict(), path)."
+        ) from error
     if isinstance(state, dict) and "state_dict" in state:
         state = state["state_dict"]
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"The weights in {path} do not fit {model!r}; check `model` and `num_classes`. {error}") from error
+        raise ValueError(
+            f"The weights in {path} do not fit {model!r}; check `model` and `num_classes`. {error}"
+        ) from error

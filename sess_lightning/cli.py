@@ -46,7 +46,9 @@ def summary(trainer: Trainer) -> str:
         lines.append("".join(["", f"{callback.prefix:<10}", *(f"{title:>11}" for title in keys)]))
         for row, start in (("base", f"{callback.prefix}/base_"), ("SESS", f"{callback.prefix}/")):
             values = (metrics.get(f"{start}{key}") for key in keys.values())
-            lines.append("".join([f"{row:<10}", *(f"{'-' if v is None else format(float(v), '.3f'):>11}" for v in values)]))
+            lines.append(
+                "".join([f"{row:<10}", *(f"{'-' if v is None else format(float(v), '.3f'):>11}" for v in values)])
+            )
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             lines += ["", "Look at it:", f"tensorboard --logdir {logger.save_dir} --samples_per_plugin images=1000"]

@@ -1,6 +1,7 @@
 """Calibration, score weights, Eq. 2, min-max and smoothing (Algorithm 1, lines 14-16): pure tensors.
 
-A patch map becomes a piece of the image's map by two gathers and two lerps per axis. No canvas per patch is made, and no
+A patch map becomes a piece of the image's map by two gathers and two lerps per axis. No canvas per patch is made, and
+no
 matrix product, which reduced-precision hardware would blur. Positions and weights come from float64: in float32, values
 that should be exactly 0 at the edge of a patch become tiny positives and count in the denominator of Eq. 2.
 """
@@ -19,7 +20,8 @@ from torch.nn import functional as F
 from sess_lightning.windows import Size, Window
 
 POOLS = ("mean", "plain_mean", "max")
-# Patches that are brought to the image together: their maps stay in the cache, and the memory does not grow with their number.
+# Patches that are brought to the image together: their maps stay in the cache, and the memory does not grow with their
+# number.
 _CHUNK = 16
 
 
@@ -163,7 +165,12 @@ def normalised_maps(maps: Tensor, size: Size) -> Tensor:
 
 
 def fuse(
-    maps: Tensor, windows: Sequence[Window], weights: Tensor | None, size: Size, pool: str = "mean", threshold: float = 0.0
+    maps: Tensor,
+    windows: Sequence[Window],
+    weights: Tensor | None,
+    size: Size,
+    pool: str = "mean",
+    threshold: float = 0.0,
 ) -> Tensor:
     """Fuse per-patch maps into the map of the image: Eq. 1 and Eq. 2.
 

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sess_lightning.outputs import read_logits
@@ -21,9 +20,7 @@ log = logging.getLogger(__name__)
 Reshape = Callable[[Tensor], Tensor]
 
 # Layers that only pass on, pool or rearrange: the map worth explaining is the one before them.
-_POOLING = tuple(
-    getattr(nn, f"{prefix}{kind}Pool2d") for prefix in ("", "Adaptive") for kind in ("Avg", "Max")
-) + (nn.LPPool2d, nn.FractionalMaxPool2d)
+_POOLING = (nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d)
 _PASSING = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten, nn.LayerNorm, nn.Upsample)
 _PREFIX_TOKENS = range(9)  # class token, distillation token, up to 8 registers
 _SMALLEST_GRID = 4
@@ -44,7 +41,8 @@ def find_target_layer(model: nn.Module, images: Tensor) -> str:
 
     Where several modules give the same map, the outermost counts that is not the whole trunk (`layer4` rather than
     `layer4.2.relu`, `features.18` rather than `features`). Not taken are pooling layers, whatever lies behind them, and
-    maps of class logits. In a transformer it is the norm before the last attention, as behind it only the class token counts.
+    maps of class logits. In a transformer it is the norm before the last attention, as behind it only the class token
+    counts.
 
     Args:
         model: run once under the caller's probe.
@@ -65,7 +63,8 @@ def find_target_layer(model: nn.Module, images: Tensor) -> str:
     log.info("Explaining layer %r (%s), grid %d x %d", call.name, type(call.module).__name__, *grid)
     if min(grid) < _SMALLEST_GRID:
         log.warning(
-            "The layer %r gives a grid of only %d x %d for images of %d x %d pixels: maps will be coarse. Pass target_layer= "
+            "The layer %r gives a grid of only %d x %d for images of %d x %d pixels: maps will be coarse. Pass "
+            "target_layer= "
             "to choose an earlier one.", call.name, *grid, *size
         )  # fmt: skip
     return call.name
@@ -111,7 +110,8 @@ def to_grid(activation: Tensor, image: Size, reshape: Reshape | None = None) -> 
     if grid is None or grid.ndim != 4:
         seen = tuple(activation.shape if grid is None else grid.shape)
         raise ValueError(
-            f"Expected the target layer to give a map (N, C, h, w), (N, h, w, C) or tokens (N, T, C), but got {seen} for an "
+            "Expected the target layer to give a map (N, C, h, w), (N, h, w, C) or tokens (N, T, C), but got "
+            f"{seen} for an "
             f"image of {image[0]} x {image[1]} pixels. Pass reshape=, e.g. tokens_to_grid(height, width)."
         )
     return grid
@@ -143,7 +143,8 @@ class _TokensToGrid:  # a class, as a nested function could not be pickled
         prefix = tokens.shape[1] - count if self.prefix_tokens is None else self.prefix_tokens
         if prefix < 0 or tokens.shape[1] - prefix != count:
             raise ValueError(
-                f"Expected {count} tokens for a grid of {self.height} x {self.width} behind {max(prefix, 0)} prefix tokens, "
+                f"Expected {count} tokens for a grid of {self.height} x {self.width} behind {max(prefix, 0)} "
+                "prefix tokens, "
                 f"but the layer gives {tokens.shape[1]}. Change height, width or prefix_tokens of tokens_to_grid."
             )
         return tokens[:, prefix:].transpose(1, 2).unflatten(2, (self.height, self.width))
@@ -240,7 +241,7 @@ def _is_even_grid(grid: Size, image: Size) -> bool:
 
 
 def _is_grid(grid: Any, image: Size) -> bool:
-    """Whether a grid is the image at some stride: no larger, and of its aspect but for one row or column of rounding."""
+    """Whether a grid is the image at some stride: no larger, and of its aspect up to rounding."""
     rows, columns = int(grid[0]), int(grid[1])
     if rows > image[0] or columns > image[1]:
         return False

@@ -22,7 +22,8 @@ _WAY_OUT = (
 def read_logits(output: Any) -> Tensor:
     """Class logits `(N, K)` from the output of a model.
 
-    Understood are a tensor `(N, K)`, `(N,)` (one logit) or `(N, K, 1, 1)` (a fully convolutional head), and an object or
+    Understood are a tensor `(N, K)`, `(N,)` (one logit) or `(N, K, 1, 1)` (a fully convolutional head), and an object
+    or
     mapping that holds such a tensor as `logits`.
 
     Raises:
@@ -39,7 +40,9 @@ def read_logits(output: Any) -> Tensor:
     elif not isinstance(output, Tensor) and hasattr(output, "logits"):
         logits = output.logits
     if not isinstance(logits, Tensor):
-        raise TypeError(f"Expected the model to return logits as a tensor (N, K), but got {_describe(output)}. {_WAY_OUT}")
+        raise TypeError(
+            f"Expected the model to return logits as a tensor (N, K), but got {_describe(output)}. {_WAY_OUT}"
+        )
     if logits.ndim == 4 and logits.shape[2:] == (1, 1):
         logits = logits.flatten(1)
     if logits.ndim == 1:
@@ -108,7 +111,12 @@ def check_targets(targets: Any, count: int, num_classes: int | None = None) -> T
         TypeError: if `targets` is not an integer tensor.
         ValueError: if there are too many or too few, or one is out of range.
     """
-    if not isinstance(targets, Tensor) or targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool:
+    if (
+        not isinstance(targets, Tensor)
+        or targets.is_floating_point()
+        or targets.is_complex()
+        or targets.dtype == torch.bool
+    ):
         raise TypeError(
             f"Expected argument `targets` to be an integer tensor of shape ({count},), but got {_describe(targets)}. "
             "Pass one class index per image, e.g. torch.tensor([3, 7])."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from sess_lightning.explaining import Explained
@@ -45,6 +44,7 @@ def _row(
         prediction=_name(int(found.predictions[i]), class_names) or "",
         score=float(found.scores[i]),
         hit=_hit(found.maps[i], objects, target, bool(found.valid[i])),
+        explained=_name(target, class_names),
         base_hit=None if base is None else _hit(base, objects, target, bool(found.base_valid[i])),
     )
 

@@ -1,6 +1,7 @@
-"""The one place that touches the user's model: whatever a probe changes is as before when it ends, also by an exception.
+"""The one place that touches the user's model: whatever a probe changes is as before when it ends.
 
-Nothing here calls `train()`, `eval()`, `backward()` or `zero_grad()`: flags are set and set back one by one, because a user's
+Nothing here calls `train()`, `eval()`, `backward()` or `zero_grad()`: flags are set and set back one by one, because a
+user's
 `train()` may do more than set flags and a frozen layer must stay frozen.
 """
 
@@ -66,7 +67,7 @@ def default_batch_size(device: torch.device) -> int:
 
 
 def empty_batch(count: int, like: Tensor, size: tuple[int, int]) -> Tensor:
-    """An uninitialised batch `(count, C, *size)` in channels_last: convolutions run faster and the model is not touched.
+    """An uninitialised batch `(count, C, *size)` in channels_last: convolutions run faster, the model is not touched.
 
     Args:
         count: images in the batch.
@@ -99,7 +100,7 @@ def _modes(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _gradients(model: nn.Module) -> Iterator[None]:
-    """Take every `p.grad` away and put the same object back: a method of the user's that calls `backward()` does no harm."""
+    """Take every `p.grad` away and put the same object back: a method that calls `backward()` does no harm."""
     grads = [(p, p.grad) for p in model.parameters()]
     try:
         for p, _ in grads:

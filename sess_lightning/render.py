@@ -7,17 +7,13 @@ hue alone.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import median
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
@@ -31,6 +27,7 @@ from sess_lightning.colormap import (
     normalization_misfit,
     overlay,
 )
+from sess_lightning.page import MUTED, PAGE, Canvas, Colour, Layout, draw_page, joined, printable
 
 __all__ = [
     "MapRow",
@@ -44,23 +41,11 @@ __all__ = [
     "overlay",
 ]
 
-Colour = tuple[int, int, int]
-
-_PAGE: Colour = (33, 35, 40)
 _MOUNT: Colour = (58, 61, 67)  # around a picture that does not fill its panel
-_TEXT: Colour = (236, 237, 239)
-_MUTED: Colour = (172, 176, 184)
 _DARK: Colour = (12, 12, 16)
 _LIGHT: Colour = (255, 255, 255)
 _HIT: Colour = (0, 119, 187)  # blue and orange differ for every kind of colour vision
 _MISS: Colour = (238, 119, 51)
-
-_DOT = " · "
-# How letters are spelt that the font lacks and that Unicode does not take apart into a letter and an accent.
-_SPELT = str.maketrans(
-    {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d"}
-    | {"\u2012": "-", "\u2013": "-", "\u2014": "-", "\u2212": "-", "\u00d7": "x", "\u2192": ">"}
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +119,10 @@ def map_grid(rows: Sequence[MapRow], title: str, panel_height: int = 224) -> Ten
     size = _panel_size([row.image for row in rows], panel_height)
     has_base = any(row.base is not None for row in rows)
     headings = ["image", "base", "SESS"] if has_base else ["image", "SESS"]
-    layout = _Layout(*size, columns=len(headings))
+    layout = Layout(*size, columns=len(headings))
     panels = [_row_panels(row, size, has_base) for row in rows]
     captions = [_caption(row, layout) for row in rows]
-    return _page(layout, panels, headings, title, captions, legend=_legend(rows, layout))
+    return draw_page(layout, panels, headings, title, captions, legend=_legend(rows, layout))
 
 
 def filmstrip(
@@ -190,10 +175,10 @@ def filmstrip(
         [_mounted(_resized(picture.cpu(), fit), fit, size) for picture, fit in zip(*pair, strict=True)]
         for pair in zip(rows, fits, strict=True)
     ]
-    layout, names = _Layout(*size, columns=len(column_titles)), row_titles or ()
-    longest = max((layout.font.getlength(_printable(name)) for name in names), default=-layout.gap)
+    layout, names = Layout(*size, columns=len(column_titles)), row_titles or ()
+    longest = max((layout.font.getlength(printable(name)) for name in names), default=-layout.gap)
     layout = layout._replace(side=min(layout.width, int(longest) + 1 + layout.gap) if names else 0)
-    return _page(layout, panels, column_titles, title, row_titles=names)
+    return draw_page(layout, panels, column_titles, title, row_titles=names)
 
 
 def draw_boxes(image: Tensor, boxes: Tensor) -> Tensor:
@@ -225,13 +210,13 @@ def draw_boxes(image: Tensor, boxes: Tensor) -> Tensor:
     edges = edges[(edges[:, 2:] > edges[:, :2]).all(1)]
     edges[:, 2:] -= 1  # draw_bounding_boxes draws on the last pixel too
     line = max(1, round(min(height, width) / 150))
-    image = image.clone()
+    picture = image.clone()
     for inset, colour in ((-line, _DARK), (line, _DARK), (0, _LIGHT)):
         ring = edges + inset * torch.tensor([1, 1, -1, -1])
         ring = ring[(ring[:, 2:] >= ring[:, :2]).all(1)]
         if len(ring):
-            image = draw_bounding_boxes(image, ring, colors=colour, width=line)
-    return image
+            picture = draw_bounding_boxes(picture, ring, colors=colour, width=line)
+    return picture.to(image.device)
 
 
 def draw_peak(image: Tensor, x: float, y: float, hit: bool | None = None, radius: float | None = None) -> Tensor:
@@ -258,8 +243,8 @@ def draw_peak(image: Tensor, x: float, y: float, hit: bool | None = None, radius
     check_picture("image", image)
     height, width = image.shape[-2:]
     radius = max(4.0, min(height, width) / 26) if radius is None else radius
-    dy = (torch.arange(height, device=image.device) - y)[:, None]
-    dx = (torch.arange(width, device=image.device) - x)[None]
+    dy = (torch.arange(height, dtype=torch.float32, device=image.device) - y)[:, None]
+    dx = (torch.arange(width, dtype=torch.float32, device=image.device) - x)[None]
     if hit is False:  # distance to the nearer of the two diagonals of a square
         along, across = (dx + dy) / 2**0.5, (dx - dy) / 2**0.5
         ends = (along.abs() - radius).clamp(min=0), (across.abs() - radius).clamp(min=0)
@@ -284,98 +269,11 @@ class _Fit(NamedTuple):
     left: int
 
 
-class _Layout(NamedTuple):
-    """The measures of a page of equal panels, in pixels."""
-
-    height: int
-    width: int
-    columns: int
-    side: int = 0  # the column of row titles
-
-    @property
-    def font_size(self) -> int:
-        return max(11, min(28, round(self.height / 16)))
-
-    @property
-    def font(self) -> ImageFont.FreeTypeFont:
-        return _font(self.font_size)
-
-    @property
-    def line(self) -> int:
-        return round(1.45 * self.font_size)
-
-    @property
-    def gap(self) -> int:
-        return round(0.6 * self.font_size)
-
-    @property
-    def breadth(self) -> int:
-        """All columns together."""
-        return self.columns * (self.width + self.gap) - self.gap
-
-    def column(self, number: int) -> int:
-        return self.gap + self.side + number * (self.width + self.gap)
-
-
-class _Canvas:
-    """What a page is drawn on: Pillow inside, tensors outside."""
-
-    def __init__(self, width: int, height: int, font: ImageFont.FreeTypeFont) -> None:
-        self._image = Image.new("RGB", (width, height), _PAGE)
-        self._pen = ImageDraw.Draw(self._image)
-        self._font = font
-
-    def write(self, x: int, middle: float, text: str, colour: Colour, width: int) -> None:
-        """Write one line, shortened to `width`, from `x` on, its middle at height `middle`."""
-        self._pen.text((x, middle), _shortened(_printable(text), self._font, width), colour, self._font, anchor="lm")
-
-    def paste(self, x: int, y: int, picture: Tensor) -> None:
-        self._image.paste(Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()), (x, y))
-
-    def pixels(self) -> Tensor:
-        """`(3, height, width)` uint8."""
-        return torch.from_numpy(np.array(self._image)).permute(2, 0, 1).contiguous()
-
-
-def _page(
-    layout: _Layout,
-    panels: Sequence[Sequence[Tensor]],
-    headings: Sequence[str],
-    title: str | None,
-    captions: Sequence[Sequence[str]] = (),
-    row_titles: Sequence[str] = (),
-    legend: Tensor | None = None,
-) -> Tensor:
-    """Title, headings, panels with their captions, legend: from top to bottom on one canvas."""
-    gap, line = layout.gap, layout.line
-    top = gap // 2 + line * (1 + (title is not None))
-    block = layout.height + line * max(map(len, captions), default=0) + gap
-    height = top + block * len(panels) + (legend.shape[1] + gap // 2 if legend is not None else 0)
-    canvas = _Canvas(layout.column(layout.columns), height, layout.font)
-    if title is not None:
-        canvas.write(gap, gap // 2 + line / 2, title, _TEXT, layout.side + layout.breadth)
-    for column, heading in enumerate(headings):
-        canvas.write(layout.column(column), top - line / 2, heading, _MUTED, layout.width)
-    for number, row in enumerate(panels):
-        y = top + number * block
-        for column, panel in enumerate(row):
-            canvas.paste(layout.column(column), y, panel)
-        for title_of_row in row_titles[number : number + 1]:
-            canvas.write(gap, y + layout.height / 2, title_of_row, _TEXT, layout.side - gap)
-        for i, text in enumerate(captions[number] if captions else ()):
-            canvas.write(
-                layout.column(0), y + layout.height + (i + 0.6) * line, text, _MUTED if i else _TEXT, layout.breadth
-            )
-    if legend is not None:
-        canvas.paste(layout.column(0), top + block * len(panels), legend)
-    return canvas.pixels()
-
-
-def _legend(rows: Sequence[MapRow], layout: _Layout) -> Tensor:
+def _legend(rows: Sequence[MapRow], layout: Layout) -> Tensor:
     """What the marks and colours mean, as far as they occur: `(3, h, breadth)`, in several lines if need be."""
     size = layout.font_size
     verdicts = {row.hit for row in rows} | {row.base_hit for row in rows if row.base is not None}
-    blank = torch.tensor(_PAGE, dtype=torch.uint8).view(3, 1, 1).expand(3, size, size)
+    blank = torch.tensor(PAGE, dtype=torch.uint8).view(3, 1, 1).expand(3, size, size)
     marks = {True: "peak hits", False: "peak misses", None: "peak"}
     centre, radius = (size - 1) / 2, 0.25 * size
     entries = [(draw_peak(blank, centre, centre, hit, radius), marks[hit]) for hit in marks if hit in verdicts]
@@ -391,12 +289,12 @@ def _legend(rows: Sequence[MapRow], layout: _Layout) -> Tensor:
             x = 0
         lines[-1].append((x, icon, text))
         x += wide
-    strip = _Canvas(layout.breadth, len(lines) * layout.line, layout.font)
+    strip = Canvas(layout.breadth, len(lines) * layout.line, layout.font)
     for number, entries_of_line in enumerate(lines):
         for x, icon, text in entries_of_line:
             strip.paste(x, number * layout.line + (layout.line - icon.shape[1]) // 2, icon)
             start = x + icon.shape[2] + 6
-            strip.write(start, (number + 0.5) * layout.line, text, _MUTED, layout.breadth - start)
+            strip.write(start, (number + 0.5) * layout.line, text, MUTED, layout.breadth - start)
     return strip.pixels()
 
 
@@ -430,7 +328,7 @@ def _map_panel(
     return draw_peak(panel, x_panel, y_panel, hit)
 
 
-def _caption(row: MapRow, layout: _Layout) -> list[str]:
+def _caption(row: MapRow, layout: Layout) -> list[str]:
     """What is known about a row, in one line if it fits, else in two; names are shortened where they are too long."""
     score = f" p={row.score:.2f}"
     parts, rest = [], []
@@ -445,57 +343,10 @@ def _caption(row: MapRow, layout: _Layout) -> list[str]:
         for who, hit in (("SESS", row.hit), ("base", row.base_hit))
         if hit is not None
     ]
-    whole = _joined(parts + rest, None, layout)
+    whole = joined(parts + rest, None, layout)
     if layout.font.getlength(whole) <= layout.breadth:
         return [whole]
-    return [_joined(group, layout.breadth, layout) for group in (parts, rest) if group]
-
-
-def _joined(parts: Sequence[tuple[str, str, str]], width: int | None, layout: _Layout) -> str:
-    """Parts (before, name, after) as one line; the longest names lose letters, down to three, until it fits `width`."""
-    names = [_printable(name) for _, name, _ in parts]
-    room = [len(name) for name in names]
-    while True:
-        short = [name if len(name) <= n else name[:n].rstrip(" ,") + "…" for name, n in zip(names, room, strict=True)]
-        text = _DOT.join(before + name + after for (before, _, after), name in zip(parts, short, strict=True))
-        if width is None or layout.font.getlength(text) <= width or max(room) <= 3:
-            return text
-        room[room.index(max(room))] -= 1
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, or as much of its beginning as fits with an ellipsis."""
-    if font.getlength(text) <= width:
-        return text
-    ends = [text[:n].rstrip(" ,·") + "…" for n in range(len(text) - 1, -1, -1)]
-    return next((end for end in ends if font.getlength(end) <= width), "")
-
-
-def _printable(text: str) -> str:
-    """The text in letters that the font has: accents go, and what is left of other alphabets becomes "?"."""
-    letters = []
-    for letter in text.translate(_SPELT):
-        plain = letter if _in_font(letter) else unicodedata.normalize("NFKD", letter)
-        bare = [c for c in plain if not unicodedata.combining(c)]
-        letters += [" " if c.isspace() else c if _in_font(c) else "?" for c in bare]
-    return "".join(letters)
-
-
-@lru_cache(4096)
-def _in_font(letter: str) -> bool:
-    font = _font(20)
-    mask, missing = font.getmask(letter), font.getmask("\uffff")
-    return letter.isprintable() and (mask.size, bytes(mask)) != (missing.size, bytes(missing))
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError(
-            "Captions need Pillow with FreeType, as its wheels have. Reinstall it with pip install pillow."
-        )
-    return font
+    return [joined(group, layout.breadth, layout) for group in (parts, rest) if group]
 
 
 def _panel_size(images: Sequence[Tensor], panel_height: int) -> tuple[int, int]:

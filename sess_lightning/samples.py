@@ -31,7 +31,8 @@ class Samples:
     Attributes:
         images: `(B, C, H, W)`, or a list of `(C, H, W)` of any sizes; floating point, normalised as the model expects.
         labels: `(B,)` long, -1 where unknown, or `None`.
-        objects: for each image `None` or a detection target as torchvision writes it: `boxes` `(N, 4)` xyxy in pixels of the
+        objects: for each image `None` or a detection target as torchvision writes it: `boxes` `(N, 4)` xyxy in pixels
+            of the
             image or `masks` `(N, H, W)`, and `labels` `(N,)`.
 
     Raises:
@@ -46,7 +47,8 @@ class Samples:
         for name, value in (("labels", self.labels), ("objects", self.objects)):
             if value is not None and len(value) != len(self.images):
                 raise ValueError(
-                    f"Expected as many `{name}` as images, but got {len(value)} for {len(self.images)} images. {_WAY_OUT}"
+                    f"Expected as many `{name}` as images, but got {len(value)} for {len(self.images)} images. "
+                    f"{_WAY_OUT}"
                 )
 
     def __len__(self) -> int:
@@ -63,7 +65,7 @@ class Samples:
         """The samples at `indices`, cloned to the CPU: nobody else can change them."""
         return Samples(
             [_clone(self.images[i]) for i in indices],
-            None if self.labels is None else torch.stack([_clone(self.labels[i]) for i in indices]),
+            None if self.labels is None else _clone(self.labels, list(indices)),
             None if self.objects is None else [_on(self.objects[i], torch.device("cpu"), copy=True) for i in indices],
         )
 
@@ -86,8 +88,9 @@ def batch_to_samples(batch: Any) -> Samples:
     """Read a batch of one of the usual forms.
 
     - images alone;
-    - `(images, labels)`, labels as class indices or as one-hot, multi-hot or soft rows (their first largest entry counts);
-    - `(images, targets)` with one detection target a sample: a dict of `boxes` or `masks` and `labels`. Its class is its
+    - `(images, labels)`, labels as class indices or as rows of scores (one-hot, multi-hot, soft: the first largest);
+    - `(images, targets)` with one detection target a sample: a dict of `boxes` or `masks` and `labels`. Its class is
+      its
       `label` if there is one, else the class of its largest object, else unknown;
     - a dict with images, and labels or objects if there are any, under the usual keys.
 
@@ -141,13 +144,18 @@ def _parts(batch: Any) -> tuple[Any, Any, Any]:
         labels = _first(batch, LABEL_KEYS)
         objects = _first(batch, OBJECT_KEYS)
         if images is None:
-            raise TypeError(f"Found no images in a batch that is {describe(batch)}: none of the keys {IMAGE_KEYS}. {_WAY_OUT}")
+            raise TypeError(
+                f"Found no images in a batch that is {describe(batch)}: none of the keys {IMAGE_KEYS}. {_WAY_OUT}"
+            )
         return images, labels, objects
     if isinstance(batch, (list, tuple)) and len(batch) == 1:
         return batch[0], None, None
     if isinstance(batch, (list, tuple)) and len(batch) == 2:
         return batch[0], batch[1], None
-    raise TypeError(f"Expected a batch of images, (images, labels), (images, targets) or a dict, but got {describe(batch)}. {_WAY_OUT}")
+    raise TypeError(
+        f"Expected a batch of images, (images, labels), (images, targets) or a dict, but got {describe(batch)}. "
+        f"{_WAY_OUT}"
+    )
 
 
 def _first(batch: Mapping[str, Any], keys: Sequence[str]) -> Any:
@@ -158,11 +166,14 @@ def _check_images(images: Any, batch: Any) -> None:
     several = list(images) if isinstance(images, (list, tuple)) else [images]
     dims = 4 if isinstance(images, Tensor) else 3
     if not several or not all(isinstance(image, Tensor) for image in several):
-        raise TypeError(f"Expected images as a tensor (B, C, H, W) or a list of (C, H, W) in {describe(batch)}. {_WAY_OUT}")
+        raise TypeError(
+            f"Expected images as a tensor (B, C, H, W) or a list of (C, H, W) in {describe(batch)}. {_WAY_OUT}"
+        )
     for image in several:
         if image.ndim != dims:
             raise ValueError(
-                f"Expected images of shape {'(B, C, H, W)' if dims == 4 else '(C, H, W)'}, but the first part of the batch has "
+                f"Expected images of shape {'(B, C, H, W)' if dims == 4 else '(C, H, W)'}, but the first part of "
+                "the batch has "
                 f"shape {tuple(image.shape)}: SESSCallback explains image classifiers only. {_WAY_OUT}"
             )
         if not image.is_floating_point():
@@ -177,10 +188,15 @@ def _class_indices(labels: Any, batch: Any) -> Tensor:
         labels = torch.tensor(labels)
     if not isinstance(labels, Tensor) or labels.ndim not in (1, 2):
         raise TypeError(
-            f"Expected labels as class indices (B,), or one row of scores per sample (B, K), in {describe(batch)}. {_WAY_OUT}"
+            "Expected labels as class indices (B,), or one row of scores per sample (B, K), in "
+            f"{describe(batch)}. {_WAY_OUT}"
         )
     if labels.ndim == 2:
         labels = labels[:, 0] if labels.shape[1] == 1 else labels.float().argmax(1)
+    if labels.is_floating_point() and not torch.equal(labels, labels.round()):
+        raise ValueError(
+            f"Expected labels to be whole numbers, the indices of classes, but got {labels[:4].tolist()}. {_WAY_OUT}"
+        )
     return labels.long()
 
 
@@ -203,7 +219,8 @@ def _targets(objects: Any, labels: Tensor | None, batch: Any) -> list[Objects | 
         if all(boxes is None or _is_targets([boxes]) for boxes in objects):
             return list(objects)
     raise TypeError(
-        f"Expected objects as one dict of `boxes` (N, 4) or `masks` (N, H, W) and `labels` (N,) per image in {describe(batch)}. "
+        "Expected objects as one dict of `boxes` (N, 4) or `masks` (N, H, W) and `labels` (N,) per image in "
+        f"{describe(batch)}. "
         f"{_WAY_OUT}"
     )
 
@@ -235,9 +252,10 @@ def _item(value: Any) -> str:
     return type(value).__name__
 
 
-def _clone(tensor: Tensor) -> Tensor:
+def _clone(tensor: Tensor, rows: list[int] | None = None) -> Tensor:
+    """A copy on the CPU, of some rows only if they are given, that is no inference tensor."""
     with torch.inference_mode(False), torch.no_grad():
-        return tensor.detach().to("cpu", copy=True)
+        return (tensor if rows is None else tensor[rows]).detach().to("cpu", copy=True)
 
 
 def _on(target: Objects | None, device: torch.device, copy: bool = False) -> Objects | None:

@@ -11,12 +11,14 @@ import torch
 class SampleSelection:
     """Positions of the followed samples in the order in which a loader gives them to this process.
 
-    Deterministic in `(seed, world_size)` for a loader that does not shuffle. A second walk over the loader is never made:
+    Deterministic in `(seed, world_size)` for a loader that does not shuffle. A second walk over the loader is never
+    made:
     where its length is unknown, the first samples are taken.
 
     Args:
         num_samples: over all processes; each follows its share.
-        indices: positions in the data set instead, counted over all processes as an unshuffled distributed sampler deals
+        indices: positions in the data set instead, counted over all processes as an unshuffled distributed sampler
+            deals
             them out (sample `i` goes to process `i % world_size`).
         seed: of the generator, which is the selection's own.
         length: samples that this process will see, or `None` if unknown.
@@ -43,7 +45,9 @@ class SampleSelection:
         else:
             quota = num_samples // world_size + (rank < num_samples % world_size)
             generator = torch.Generator().manual_seed(seed + rank)
-            chosen = list(range(quota)) if length is None else torch.randperm(length, generator=generator)[:quota].tolist()
+            chosen = (
+                list(range(quota)) if length is None else torch.randperm(length, generator=generator)[:quota].tolist()
+            )
         self.positions = frozenset(chosen)
         self._passed = 0
 

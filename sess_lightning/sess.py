@@ -26,14 +26,16 @@ class SESSResult:
     """What SESS found, image by image.
 
     Attributes:
-        maps: `(B, H, W)` in [0, 1], float32 (float64 for float64 models), on the model's device; a list of `(H, W)` where
+        maps: `(B, H, W)` in [0, 1], float32 (float64 for float64 models), on the model's device; a list of `(H, W)`
+            where
             the sizes differ.
         targets: `(B,)` long, the classes explained.
         scores: one `(P,)` an image: probability of the class for every patch, `S^c` in the paper.
         windows: one `(P, 6)` int an image: x1, y1, x2, y2 in the scaled image, then its height and width.
         kept: one `(K,)` long an image: the patches that passed the pre-filter, ascending.
         valid: `(B,)` bool: False where the fused map was constant or not finite, and so is given as zeros.
-        patch_maps: with `keep_patches=True` one `(K, H, W)` an image: the calibrated maps `L` of the kept patches, unweighted.
+        patch_maps: with `keep_patches=True` one `(K, H, W)` an image: the calibrated maps `L` of the kept patches,
+            unweighted.
     """
 
     maps: Tensor | list[Tensor]
@@ -46,19 +48,25 @@ class SESSResult:
 
 
 class SESS:
-    """Saliency maps of a classifier, sharpened by scaling and sliding. Any base method, any classifier, images of any size.
+    """Saliency maps of a classifier, sharpened by scaling and sliding.
+
+    Any base method, any classifier, images of any size.
 
     Args:
         method: the base method: a name (`"gradcam"`), a method object, a dotted path, or any callable
             `(model, images, targets) -> maps`.
-        num_scales: scales of the pyramid, `n` in the paper. The image is scaled to cover the window times `1 + 2/7 i`. 12, the
+        num_scales: scales of the pyramid, `n` in the paper. The image is scaled to cover the window times `1 + 2/7 i`.
+            12, the
             released default; fewer cost less and blur more.
         scales: the short sides in pixels instead, e.g. `[352, 608, 864]`; excludes `num_scales`.
-        window_size: what the network sees at a time, in pixels: an int, `(h, w)`, or `None` for the size of the images given.
+        window_size: what the network sees at a time, in pixels: an int, `(h, w)`, or `None` for the size of the images
+            given.
             224, the training size of most ImageNet models.
-        step_size: distance of two windows, an int or `(vertical, horizontal)`; `None` means the window: no overlap but at the
+        step_size: distance of two windows, an int or `(vertical, horizontal)`; `None` means the window: no overlap but
+            at the
             border. Smaller is finer and dearer (Fig. 10).
-        prefilter_ratio: `r` in [0, 1): of `N` patches the `N - int(N r)` with the best scores are explained. 0 by default: with
+        prefilter_ratio: `r` in [0, 1): of `N` patches the `N - int(N r)` with the best scores are explained. 0 by
+            default: with
             Grad-CAM, maps come out of the scoring pass itself, so filtering would save nothing.
         threshold: theta of Eq. 2, applied to the weighted map. 0, as in the paper.
         pool: `"mean"` (Eq. 2), `"plain_mean"` (divides by the number of patches: Fig. 9) or `"max"`.
@@ -124,7 +132,8 @@ class SESS:
         Args:
             model: any classifier; its modes, gradients, hooks and random states are as before when this returns.
             images: `(B, C, H, W)`, or a list of `(C, H, W)` of any sizes, normalised as the model expects.
-            targets: `(B,)` long, the classes to explain; `None` explains the class predicted for the whole image, squashed
+            targets: `(B,)` long, the classes to explain; `None` explains the class predicted for the whole image,
+                squashed
                 to the window.
             keep_patches: keep the calibrated map of every patch, which takes `K x H x W` floats an image.
 
@@ -159,7 +168,8 @@ class SESS:
         sizes = sorted({_size(image) for image in images})
         if len(sizes) > 1:
             raise ValueError(
-                f"Expected all images to have one size, as `window_size` is None (the size of the images), but got {sizes[:4]}. "
+                "Expected all images to have one size, as `window_size` is None (the size of the images), but "
+                f"got {sizes[:4]}. "
                 "Pass window_size=, the size that the model was trained on."
             )
         return sizes[0]
@@ -209,7 +219,9 @@ class SESS:
         if not single_pass:
             torch.clear_autocast_cache()  # weights cast without a graph must not serve the forwards that need one
         counts = [len(w) for w in windows]
-        return list(torch.cat(all_scores).split(counts)), list(torch.cat(all_maps).split(counts)) if single_pass else None
+        return list(torch.cat(all_scores).split(counts)), list(
+            torch.cat(all_maps).split(counts)
+        ) if single_pass else None
 
     def _extract(
         self, model: nn.Module, images: Sequence[Tensor], windows: Sequence[Sequence[Window]], targets: Tensor

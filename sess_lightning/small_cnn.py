@@ -1,4 +1,4 @@
-"""A small convolutional network that learns the embedded data in about a minute on two CPU cores."""
+"""`small_cnn`: a network for pictures of 64 x 64 that learns `ShapeScenes` in about a minute on two CPU cores."""
 
 from __future__ import annotations
 
@@ -6,21 +6,41 @@ from collections import OrderedDict
 
 from torch import nn
 
+_LAYERS = ((16, 2), (32, 1), (64, 2), (64, 1), (96, 2), (128, 1))  # channels and stride of each 3 x 3 convolution
+
 
 def small_cnn(num_classes: int) -> nn.Sequential:
-    """Five convolutions to an 8 x 8 grid for 64 x 64 pixels, then global average pooling.
+    """Six convolutions with batch norm and ReLU, global average pooling, one linear layer.
 
-    The grid is kept that fine because a class activation map has its resolution.
+    A picture of 64 x 64 leaves the convolutions as a grid of 8 x 8: fine enough for Grad-CAM to show something.
+    Averaging
+    over that grid before a single linear layer makes the class scores sums of local evidence, which is what
+    class activation maps take them for.
 
     Args:
-        num_classes: outputs.
+        num_classes: number of logits.
+
+    Returns:
+        The network: `(N, 3, H, W)`, H and W at least 8, to logits `(N, num_classes)`. Its two parts are called
+        `features`
+        and `head`.
+
+    Example:
+        >>> import torch
+        >>> network = small_cnn(6)
+        >>> network(torch.rand(2, 3, 64, 64)).shape, network.features(torch.rand(2, 3, 64, 64)).shape
+        (torch.Size([2, 6]), torch.Size([2, 128, 8, 8]))
     """
-    features = nn.Sequential(_block(3, 24, 2), _block(24, 32), _block(32, 64, 2), _block(64, 64, 2), _block(64, 96))
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, num_classes))
-    return nn.Sequential(OrderedDict(features=features, head=head))
+    channels = 3
+    blocks = []
+    for width, stride in _LAYERS:
+        blocks.append(_block(channels, width, stride))
+        channels = width
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+    return nn.Sequential(OrderedDict(features=nn.Sequential(*blocks), head=head))
 
 
-def _block(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
+def _block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
         nn.BatchNorm2d(channels_out),

@@ -67,12 +67,14 @@ class Watch:
         self.samples = self.samples + samples
 
     def due(self, batch_idx: int, last: bool) -> list[int]:
-        """Samples to explain at the end of this batch: those that came with it, and at the last batch all that are left."""
+        """Samples to explain at the end of this batch: those that came with it; at the last batch all that are left."""
         due = [i for i in self._pending if last or self._origins[i] <= batch_idx]
         self._pending = [i for i in self._pending if i not in set(due)]
         return due
 
-    def update(self, predict: Callable[[Tensor], Tensor], found: Explained, squashed: Tensor, numbers: list[int]) -> None:
+    def update(
+        self, predict: Callable[[Tensor], Tensor], found: Explained, squashed: Tensor, numbers: list[int]
+    ) -> None:
         """Measure what was found about the samples `numbers` and keep it on the CPU."""
         for prefix, collection in self._metrics.items():
             maps, valid = (found.base_maps, found.base_valid) if prefix else (found.maps, found.valid)
@@ -87,7 +89,9 @@ class Watch:
                     saliency=[maps[i] for i in usable],
                     targets=found.targets[usable],
                     objects=[_to(found.objects[i], squashed.device) for i in usable],
-                    previous=[before[numbers[i]].to(squashed.device) for i in usable] if len(known) == len(usable) else None,
+                    previous=[before[numbers[i]].to(squashed.device) for i in usable]
+                    if len(known) == len(usable)
+                    else None,
                 )
             self._maps[prefix].update({numbers[i]: maps[i].cpu() for i in usable})
         self.found.extend(found)

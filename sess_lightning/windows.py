@@ -22,7 +22,7 @@ _GROWTH_NUMERATOR, _GROWTH_DENOMINATOR = 2, 7
 
 
 class Window(NamedTuple):
-    """One window: the corners `(x1, y1)`, `(x2, y2)` (exclusive) in an image scaled to `(scaled_h, scaled_w)` pixels."""
+    """One window: its corners, `x2` and `y2` exclusive, in an image scaled to `(scaled_h, scaled_w)` pixels."""
 
     x1: int
     y1: int

@@ -3,6 +3,7 @@
 import logging
 import pickle
 from copy import deepcopy
+from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
@@ -284,7 +285,9 @@ def test_a_later_failure_warns_and_skips_that_validation(tmp_path, on_error):
 def test_several_loaders(tmp_path):
     t = trainer(tmp_path, SESSCallback(num_samples=3))
     t.fit(Module(), loader(), [loader(), loader("targets", seed=1)])
-    expected = {f"{k}/dataloader_idx_0" for k in keys(METRICS)} | {f"{k}/dataloader_idx_1" for k in keys(METRICS | POINTING)}
+    expected = {f"{k}/dataloader_idx_0" for k in keys(METRICS)} | {
+        f"{k}/dataloader_idx_1" for k in keys(METRICS | POINTING)
+    }
     assert sess_keys(t) == expected
     callback = SESSCallback(num_samples=3, dataloaders=[1])
     t = trainer(tmp_path, callback, max_epochs=1)
@@ -298,7 +301,7 @@ def test_loggers_without_images_get_the_numbers_and_one_warning(tmp_path):
     with pytest.warns(UserWarning, match="cannot show images in CSVLogger") as caught:
         run(tmp_path, SESSCallback(num_samples=4), logger=loggers)
     assert sum("cannot show images" in str(w.message) for w in caught) == 1
-    assert "sess/insertion_auc" in (loggers[0].experiment.log_dir and open(loggers[0].experiment.metrics_file_path).read())
+    assert "sess/insertion_auc" in Path(loggers[0].experiment.metrics_file_path).read_text()
 
 
 def test_images_every_n_epochs_metrics_every_time(tmp_path):
@@ -351,7 +354,10 @@ def test_own_metrics_under_their_own_name(tmp_path):
 
 
 def test_two_callbacks_and_monitors(tmp_path):
-    first, second = SESSCallback(num_samples=4), SESSCallback(SESS(num_scales=1, window_size=32), num_samples=4, prefix="one")
+    first, second = (
+        SESSCallback(num_samples=4),
+        SESSCallback(SESS(num_scales=1, window_size=32), num_samples=4, prefix="one"),
+    )
     stopping = EarlyStopping("sess/pointing_acc", mode="max", patience=5)
     checkpoint = ModelCheckpoint(tmp_path, monitor="one/overall", mode="max")
     t = trainer(tmp_path, stopping, first, checkpoint, second, enable_checkpointing=True)

@@ -33,7 +33,12 @@ def full_graph(model, layer, images, targets, autocast=False):
 
 @pytest.mark.parametrize(
     ("name", "layer"),
-    [("resnet18", "layer4"), ("vgg11", "features.19"), ("mobilenet_v2", "features.18"), ("densenet121", "features.norm5")],
+    [
+        ("resnet18", "layer4"),
+        ("vgg11", "features.19"),
+        ("mobilenet_v2", "features.18"),
+        ("densenet121", "features.norm5"),
+    ],
 )
 @pytest.mark.parametrize("autocast", [False, True])
 def test_equals_the_full_graph(name, layer, autocast):

@@ -73,7 +73,9 @@ def test_predicted_class_is_that_of_the_whole_image_squashed_to_the_window():
 @pytest.mark.parametrize("ratio", [0.0, 0.1, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("method", ["gradcam", brightness])
 def test_prefilter_keeps_the_best(method, ratio):
-    result = SESS(method, num_scales=4, window_size=32, prefilter_ratio=ratio)(small_cnn(), seeded(0, 1, 3, 64, 64), None)
+    result = SESS(method, num_scales=4, window_size=32, prefilter_ratio=ratio)(
+        small_cnn(), seeded(0, 1, 3, 64, 64), None
+    )
     scores, kept = result.scores[0], result.kept[0]
     assert len(kept) == len(scores) - int(len(scores) * ratio)
     assert torch.equal(scores[kept].sort().values, scores.sort().values[-len(kept) :])
@@ -143,7 +145,9 @@ def test_dtypes(dtype):
     result = SESS(num_scales=3, window_size=32)(model, seeded(0, 1, 3, 40, 40).to(dtype), torch.tensor([1]))
     reference = SESS(num_scales=3, window_size=32)(small_cnn(norm=False), seeded(0, 1, 3, 40, 40), torch.tensor([1]))
     assert result.maps.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    torch.testing.assert_close(result.maps.float(), reference.maps, rtol=0, atol=1e-5 if dtype == torch.float64 else 0.1)
+    torch.testing.assert_close(
+        result.maps.float(), reference.maps, rtol=0, atol=1e-5 if dtype == torch.float64 else 0.1
+    )
 
 
 def test_constant_maps_are_flagged_zeros():

@@ -1,6 +1,7 @@
 """Geometry: every pixel is seen, counts are the closed form, patches are what the scaled image shows."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ def test_windows_cover_every_pixel_and_stay_inside(data):
     assert len(starts) == math.ceil((length - window) / step) + 1
     assert starts[0] == 0
     assert starts[-1] + window == length
-    assert all(0 < b - a <= step for a, b in zip(starts, starts[1:], strict=False))
+    assert all(0 < b - a <= step for a, b in pairwise(starts))
 
 
 # Totals for a square image, SPEC section 3.2, counted by running the published code.

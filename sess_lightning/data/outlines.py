@@ -94,10 +94,10 @@ def _pebble(rng: np.random.Generator) -> Outline:
 
 
 def _shard(rng: np.random.Generator) -> Outline:
-    """An irregular polygon: five to seven corners at uneven angles and radii."""
+    """An irregular polygon: a splinter of five to seven corners, about half as wide as long."""
     count = int(rng.integers(5, 8))
     angles = (np.arange(count) + rng.uniform(-0.3, 0.3, count)) * 2 * np.pi / count
-    return [_polar(rng.uniform(0.35, 1.0, count), angles)]
+    return [_polar(rng.uniform(0.6, 1.0, count), angles) * (1.0, rng.uniform(0.35, 0.55))]
 
 
 def _bolt(rng: np.random.Generator) -> Outline:

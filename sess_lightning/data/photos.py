@@ -18,7 +18,8 @@ from torchvision.transforms.v2 import functional as TF
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 _LAYOUT = (
-    "Expected a folder with images/ and annotations.json, whose `images` have id and file_name, `annotations` have image_id, "
+    "Expected a folder with images/ and annotations.json, whose `images` have id and file_name, `annotations` "
+    "have image_id, "
     "category_id (the model's class index) and bbox [x, y, width, height], `categories` have id and name."
 )
 
@@ -28,11 +29,13 @@ Sample = tuple[Tensor, dict[str, Any]]
 class CocoPhotos(LightningDataModule):
     """Photos with boxes, for `validate` and `test`.
 
-    A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and a list of detection targets: `boxes` `(N, 4)`
+    A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and a list of detection targets: `boxes`
+    `(N, 4)`
     xyxy in pixels, `labels` `(N,)` long, `iscrowd` `(N,)`, `image_id`.
 
     Args:
-        root: folder with `images/` and `annotations.json` in COCO format; `category_id` is the model's class index as it is.
+        root: folder with `images/` and `annotations.json` in COCO format; `category_id` is the model's class index as
+            it is.
         batch_size: photos per batch.
         num_workers: processes that read photos.
         limit: only the first so many photos; `None` takes all.
@@ -98,7 +101,9 @@ class PhotoDataset(Dataset[Sample]):
         missing = [p["file_name"] for p in self.photos if not (self.folder / p["file_name"]).is_file()]
         if missing:
             shown = ", ".join(missing[:3])
-            raise ValueError(f"{file} lists {len(missing)} photos that are not in {self.folder}, e.g. {shown}. {_LAYOUT}")
+            raise ValueError(
+                f"{file} lists {len(missing)} photos that are not in {self.folder}, e.g. {shown}. {_LAYOUT}"
+            )
         self.mean, self.std = list(mean), list(std)
 
     def __len__(self) -> int:
@@ -122,7 +127,9 @@ class PhotoDataset(Dataset[Sample]):
             with Image.open(path) as photo:
                 return photo.convert("RGB")
         except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"Could not read the photo {path}: {error}. Mend it or take it out of annotations.json.") from error
+            raise ValueError(
+                f"Could not read the photo {path}: {error}. Mend it or take it out of annotations.json."
+            ) from error
 
 
 def _collate(samples: list[Sample]) -> tuple[list[Tensor], list[dict[str, Any]]]:

@@ -8,8 +8,8 @@ from sess_lightning.data.drawing import Stamp, contrast, ground, place, striking
 from sess_lightning.data.outlines import CLASSES, CLUTTER, Outline
 
 _PLACING_TRIES = 20  # then the scene goes without that thing: it is full
-_CLUTTER_AREA = 2000.0  # square pixels of scene for each thing of clutter: two in a window of 64 px
-_TEXTURE_AREA = 5500.0  # square pixels of scene for each patch of texture
+_CLUTTER_AREA = 2400.0  # square pixels of scene for each thing of clutter: one or two in a window of 64 px
+_TEXTURE_AREA = 7000.0  # square pixels of scene for each patch of texture
 _GAP = 2  # pixels kept free between the boxes of two things, so that outlines never run into each other
 
 
@@ -83,7 +83,11 @@ def _paint_textures(rng: np.random.Generator, canvas: np.ndarray) -> None:
 
 
 def _find_room(
-    rng: np.random.Generator, outline: Outline, shape: tuple[int, int], sizes: tuple[float, float], taken: list[np.ndarray]
+    rng: np.random.Generator,
+    outline: Outline,
+    shape: tuple[int, int],
+    sizes: tuple[float, float],
+    taken: list[np.ndarray],
 ) -> Stamp | None:
     """Place an outline at a random size, turn and position where nothing is yet, and note that place as taken.
 

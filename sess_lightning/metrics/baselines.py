@@ -77,7 +77,7 @@ class BaselineChoice:
             return zero_padded_blur(wide, kernel_size, sigma).to(images.dtype)
         largest = 2 * min(images.shape[-2:]) - 1
         if kernel_size > largest:
-            _warn_shrunk(kernel_size, largest, tuple(images.shape[-2:]))
+            _warn_shrunk(kernel_size)
         return gaussian_blur(wide, min(kernel_size, largest), sigma).to(images.dtype)
 
 
@@ -138,10 +138,10 @@ def _check_kernel(kernel_size: Any) -> None:
         )
 
 
-@functools.cache  # once per size: a validation would repeat it for every batch
-def _warn_shrunk(kernel_size: int, largest: int, size: tuple[int, int]) -> None:
+@functools.cache  # once per process and kernel: a validation would repeat it for every batch
+def _warn_shrunk(kernel_size: int) -> None:
     warnings.warn(
-        f"The blur of {kernel_size} pixels is larger than images of {size[0]} x {size[1]} pixels allow; {largest} "
-        "pixels are used. Only images blurred alike can be compared; `blur_kernel_size` sets the size.",
+        f"The blur's kernel of {kernel_size} pixels does not fit images under {kernel_size // 2 + 1} pixels; for them "
+        "the largest that fits is used. Only images blurred alike can be compared: see `blur_kernel_size`.",
         stacklevel=2,
     )

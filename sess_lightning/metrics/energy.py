@@ -25,7 +25,7 @@ def pointing_energy(saliency: Tensor | Sequence[Tensor], masks: Tensor | Sequenc
     Raises:
         ValueError: if masks and maps differ in number or size.
 
-    Source: Wang et al., "Score-CAM", CVPR Workshops 2020, Sec. 4.3.
+    Source: Wang et al., "Score-CAM", CVPR Workshops 2020.
 
     Example:
         >>> pointing_energy(torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[True, False]]]))
@@ -61,7 +61,7 @@ class EnergyPointingGame(LocalisationMetric):
     Args:
         kwargs: those of `torchmetrics.Metric`.
 
-    Source: Wang et al., "Score-CAM", CVPR Workshops 2020, Sec. 4.3: `sum(S inside) / (sum(S inside) + sum(S outside))`.
+    Source: Wang et al., "Score-CAM", CVPR Workshops 2020: `sum(S inside) / (sum(S inside) + sum(S outside))`.
 
     Example:
         >>> objects = [{"boxes": torch.tensor([[0.0, 0, 1, 1]]), "labels": torch.tensor([2])}]

@@ -77,12 +77,13 @@ def perturbation_curve(
         TypeError: if images, saliency, targets or the output of `predict` are of a wrong type.
         ValueError: naming the argument, what was expected and what came.
 
-    Source: Petsiuk et al., "RISE", BMVC 2018, Sec. 4; Zhang et al., "Group-CAM", 2021, Sec. 4.2; SESS, Sec. 4.2.
+    Source: Petsiuk et al., "RISE", BMVC 2018; Zhang et al., "Group-CAM", 2021; as used in SESS, Sec. 4.2 and 4.3.
 
     Example:
         >>> image = torch.tensor([[[4.0, 0.0], [0.0, 0.0]]])
         >>> bright = lambda x: torch.stack([x.mean((1, 2, 3)), 1 - x.mean((1, 2, 3))], 1)
-        >>> perturbation_curve(bright, image[None], image, torch.tensor([0]), steps=4, baseline="zeros", activation=None)
+        >>> target = torch.tensor([0])
+        >>> perturbation_curve(bright, image[None], image, target, steps=4, baseline="zeros", activation=None)
         tensor([[0., 1., 1., 1., 1.]])
     """
     choice = _check_options(mode, steps, pixels_per_step, protocol, baseline, blur_kernel_size, blur_sigma, activation)

@@ -83,8 +83,8 @@ class MaxBoxAccuracy(LocalisationMetric):
     Raises:
         ValueError: naming the argument, what was expected and what came.
 
-    Source: Choe et al., "Evaluating weakly supervised object localization methods right", CVPR 2020; the mean over
-    three IoU thresholds and boxes around all components are its MaxBoxAccV2.
+    Source: Choe et al., "Evaluating weakly supervised object localization methods right", CVPR 2020. The mean over
+    three IoU thresholds and boxes around all components are MaxBoxAccV2 of the authors' repository and extended paper.
 
     Example:
         >>> objects = [{"boxes": torch.tensor([[1.0, 0, 3, 1]]), "labels": torch.tensor([0])}]

@@ -19,12 +19,15 @@ from sess_lightning.saliency.explanation import Explanation
 class GradCAM:
     """`ReLU(sum_k mean_ij(dz_c / dA_k) A_k)` of a layer's activations `A`; `z_c` is the logit of the class.
 
-    The gradient is only needed from the target layer up, so the trunk runs without a graph and the layer's output becomes
-    the graph's leaf: one forward pass gives maps and logits, and the model's parameters never take part. Works on frozen
+    The gradient is only needed from the target layer up, so the trunk runs without a graph and the layer's output
+    becomes
+    the graph's leaf: one forward pass gives maps and logits, and the model's parameters never take part. Works on
+    frozen
     models, in-place activations, trunks under their own `torch.no_grad()` and non-reentrant gradient checkpointing.
 
     Args:
-        target_layer: dotted name or module; `None` finds the last spatial map on the first batch (see `resolved_layer`).
+        target_layer: dotted name or module; `None` finds the last spatial map on the first batch (see
+            `resolved_layer`).
         reshape: function from the layer's output to `(N, C, h, w)`; `None` recognises channels-last maps and tokens.
             `sess_lightning.layers.tokens_to_grid` makes one.
 
@@ -97,7 +100,7 @@ class _Leaf:
 
     @contextmanager
     def attached(self) -> Iterator[_Leaf]:
-        """Hooks on while a forward pass runs. The surrounding contexts give the grad mode back that the hooks switch."""
+        """Hooks on while a forward pass runs; the surrounding contexts give the grad mode back that the hooks switch."""
         # An ancestor begins before the layer and ends behind it: it belongs to neither side.
         ancestors = {m for m in self._model.modules() if any(child is self._layer for child in m.modules())}
         with ExitStack() as stack:
@@ -121,8 +124,10 @@ class _Leaf:
             (gradient,) = torch.autograd.grad(score, self._activation)
         except RuntimeError as error:
             raise RuntimeError(
-                f"No gradient of the class score reaches the target layer {name!r}: {error}\nPossible causes: the layer does "
-                "not influence the logits (choose another target_layer); the model detaches behind it; or it lies in gradient "
+                f"No gradient of the class score reaches the target layer {name!r}: {error}\nPossible causes: the "
+                "layer does "
+                "not influence the logits (choose another target_layer); the model detaches behind it; or it "
+                "lies in gradient "
                 "checkpointing of the reentrant kind (pass use_reentrant=False to torch.utils.checkpoint)."
             ) from error
         return self._activation.detach(), gradient

@@ -52,7 +52,11 @@ def resolve_method(method: Callable[..., Any] | str) -> Method:
     if isinstance(method, str):
         method = _named_methods()[method]() if method in _named_methods() else _imported(method)
     if isinstance(method, type) or not callable(method):
-        what = f"the class {method.__name__}: pass an instance, {method.__name__}(...)" if isinstance(method, type) else repr(method)
+        what = (
+            f"the class {method.__name__}: pass an instance, {method.__name__}(...)"
+            if isinstance(method, type)
+            else repr(method)
+        )
         raise TypeError(
             "Expected argument `method` to be a name, a method object such as GradCAM(), or a callable "
             f"(model, images, targets) -> maps, but got {what}."

@@ -1,4 +1,4 @@
-"""One thread for the tests of the metrics: their tensors are small, and threads that wait for a busy core cost seconds."""
+"""One thread for the tests of the metrics: their tensors are small, and waiting for a busy core costs seconds."""
 
 import pytest
 import torch

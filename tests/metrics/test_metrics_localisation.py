@@ -223,12 +223,34 @@ class TestPointing:
             pointing_hits(*arguments)
 
 
+BAD_ARGUMENTS = [
+    ({"objects": boxed([0.0, 0, 9, 9])[0]}, TypeError, r"`objects` to be a list .* but got dict. .*\[objects\]"),
+    ({"objects": boxed([0.0, 0, 9, 9]) * 2}, ValueError, "`objects` to have one entry for each of the 1 maps"),
+    ({"objects": [torch.zeros(1, 4)]}, TypeError, "sample 0 of argument .* a dict or None, but got Tensor"),
+    ({"objects": [{"labels": [1]}]}, ValueError, r"sample 0 .* `boxes` .* or `masks` .* but got keys \['labels'\]"),
+    ({"objects": [{"boxes": [[0.0, 0, 9, 9]]}]}, ValueError, "`labels` .* but got keys"),
+    ({"objects": boxed([0.0, 0, 9])}, ValueError, r"`boxes` of sample 0 .* shape \(N, 4\)"),
+    ({"objects": [{"boxes": torch.tensor(3.0), "labels": [1]}]}, ValueError, r"shape \(N, 4\), but got \(\)"),
+    ({"objects": boxed([0.0, 0, 9, float("nan")])}, ValueError, "`boxes` of sample 0 .* finite"),
+    ({"objects": boxed([10.0, 10, 5, 5])}, ValueError, "x1 <= x2 .*box_convert"),
+    ({"objects": boxed([0.0, 0, 9, 9], labels=[1, 2])}, ValueError, "`labels` of sample 0 .* 1 objects"),
+    ({"objects": boxed([0.0, 0, 9, 9], labels=[1.0])}, ValueError, "`labels` of sample 0 .*float32"),
+    ({"objects": boxed([0.0, 0, 9, 9], difficult=[0, 1])}, ValueError, "`difficult` of sample 0"),
+    ({"objects": boxed([0.0, 0, 9, 9], iscrowd=[0.5])}, ValueError, "`iscrowd` of sample 0"),
+    ({"objects": [{"masks": torch.zeros(4, 4), "labels": [1]}]}, ValueError, r"`masks` of .* \(N, H, W\)"),
+    ({"objects": boxed([0.0, 0, 9, 9], masks=torch.zeros(2, 4, 4))}, ValueError, "equally many, but got 1 and 2"),
+    ({"targets": torch.tensor([1, 2])}, ValueError, "`targets`"),
+    ({"targets": [1]}, TypeError, "`targets`"),
+    ({"saliency": torch.zeros(40, 60)}, ValueError, "`saliency` to have shape"),
+]  # fmt: skip
+
+
 class TestSkippedSamples:
     @pytest.mark.parametrize("metric_class", LOCALISATION)
     @pytest.mark.parametrize("empty", [torch.zeros(0), torch.zeros(0, 4), []])
     def test_empty_box_lists_warn_once(self, metric_class, empty):
         metric = metric_class()
-        full = boxed([0.0, 0, 10, 10])[0]
+        full = boxed([5.0, 5, 6, 6])[0]
         nothing = {"boxes": empty, "labels": torch.zeros(0, dtype=torch.long)}
         maps, targets = peak(5, 5).expand(4, -1, -1), torch.tensor([1, 1, 1, 1])
         with pytest.warns(UserWarning, match=rf"{metric_class.__name__} skips .* sample 1, 3\."):
@@ -258,29 +280,8 @@ class TestSkippedSamples:
         metric.reset()
         assert metric.skipped == 0
 
-    BAD = [
-        ({"objects": boxed([0.0, 0, 9, 9])[0]}, TypeError, r"`objects` to be a list .* but got dict. .*\[objects\]"),
-        ({"objects": boxed([0.0, 0, 9, 9]) * 2}, ValueError, "`objects` to have one entry for each of the 1 maps"),
-        ({"objects": [torch.zeros(1, 4)]}, TypeError, "sample 0 of argument `objects` to be a dict or None, but got Tensor"),
-        ({"objects": [{"labels": [1]}]}, ValueError, r"sample 0 .* `boxes` .* or `masks` .* but got keys \['labels'\]"),
-        ({"objects": [{"boxes": [[0.0, 0, 9, 9]]}]}, ValueError, "`labels` .* but got keys"),
-        ({"objects": boxed([0.0, 0, 9])}, ValueError, r"`boxes` of sample 0 .* shape \(N, 4\)"),
-        ({"objects": [{"boxes": torch.tensor(3.0), "labels": [1]}]}, ValueError, r"shape \(N, 4\), but got \(\)"),
-        ({"objects": boxed([0.0, 0, 9, float("nan")])}, ValueError, "`boxes` of sample 0 .* finite"),
-        ({"objects": boxed([10.0, 10, 5, 5])}, ValueError, "x1 <= x2 .*box_convert"),
-        ({"objects": boxed([0.0, 0, 9, 9], labels=[1, 2])}, ValueError, "`labels` of sample 0 .* 1 objects"),
-        ({"objects": boxed([0.0, 0, 9, 9], labels=[1.0])}, ValueError, "`labels` of sample 0 .*float32"),
-        ({"objects": boxed([0.0, 0, 9, 9], difficult=[0, 1])}, ValueError, "`difficult` of sample 0"),
-        ({"objects": boxed([0.0, 0, 9, 9], iscrowd=[0.5])}, ValueError, "`iscrowd` of sample 0"),
-        ({"objects": [{"masks": torch.zeros(4, 4), "labels": [1]}]}, ValueError, r"`masks` of .* \(N, H, W\)"),
-        ({"objects": boxed([0.0, 0, 9, 9], masks=torch.zeros(2, 4, 4))}, ValueError, "equally many, but got 1 and 2"),
-        ({"targets": torch.tensor([1, 2])}, ValueError, "`targets`"),
-        ({"targets": [1]}, TypeError, "`targets`"),
-        ({"saliency": torch.zeros(40, 60)}, ValueError, "`saliency` to have shape"),
-    ]  # fmt: skip
-
     @pytest.mark.parametrize("metric_class", LOCALISATION)
-    @pytest.mark.parametrize(("change", "error", "message"), BAD)
+    @pytest.mark.parametrize(("change", "error", "message"), BAD_ARGUMENTS)
     def test_bad_arguments(self, metric_class, change, error, message):
         arguments = {"saliency": peak(5, 5), "targets": TARGET, "objects": boxed([0.0, 0, 9, 9]), **change}
         with pytest.raises(error, match=message):

@@ -13,9 +13,9 @@ from sess_lightning.metrics import PointingGame, pointing_hits
 
 FOLDER = Path(__file__).parents[1] / "golden" / "metrics"
 VOC = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
-    "sofa train tvmonitor"
-).split()
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
 TOLERANCE_0 = {"inside_tol0", "fullres_hit_tol0"}  # never a hit in TorchRay; here the exact pixel
 
 

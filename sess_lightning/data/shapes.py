@@ -1,0 +1,198 @@
+"""ShapeScenes: a data set that is drawn on the fly, from a seed, with boxes.
+
+It holds the difficulties that SESS is made for: objects over a wide range of sizes, several instances, clutter and
+distracting texture that belong to no class. The classifier learns from scenes of its own input size; it is watched on
+scenes two to three times as large, in which the objects are small.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.data.outlines import CLASSES
+from sess_lightning.data.scenes import Scene, draw_scene
+
+TRAIN_SIZES = (0.16, 0.92)
+"""Smallest and largest object of a training scene, as shares of the window: 10 to 59 pixels of 64."""
+
+SCENE_SIZES = (0.22, 0.70)
+"""The same in validation and test scenes: 14 to 45 pixels for a window of 64."""
+
+_SPLITS = {"train": 0, "val": 1, "test": 2}
+_CACHE_BYTES = 2**29  # drawn scenes are kept up to half a GiB: some 40,000 training scenes of 64 x 64
+
+Target = dict[str, Tensor]
+
+
+class SceneDataset(Dataset[Scene]):
+    """Scenes of one split; scene `i` depends on the seed, the split and `i`, and on nothing else.
+
+    What was drawn is kept, so that only the first epoch pays for the drawing (with workers, each keeps its own).
+
+    Args:
+        split: `"train"`, `"val"` or `"test"`: three streams of scenes that have nothing in common.
+        size: number of scenes.
+        shape: height and width in pixels.
+        sizes: smallest and largest object in pixels.
+        num_classes: scene `i` is of class `i % num_classes`, so that all classes are equally frequent.
+        seed: the seed.
+    """
+
+    def __init__(
+        self, split: str, size: int, shape: tuple[int, int], sizes: tuple[float, float], num_classes: int, seed: int
+    ) -> None:
+        self.split, self.size, self.shape, self.sizes = split, size, shape, sizes
+        self.num_classes, self.seed = num_classes, seed
+        self._drawn: dict[int, Scene] = {}
+        self._keep = size * shape[0] * shape[1] * 3 <= _CACHE_BYTES
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Scene:
+        if not 0 <= index < self.size:
+            raise IndexError(f"Expected an index in [0, {self.size}), but got {index}.")
+        scene = self._drawn.get(index)
+        if scene is None:
+            rng = np.random.default_rng([self.seed, _SPLITS[self.split], index])
+            scene = draw_scene(rng, index % self.num_classes, self.shape, self.sizes)
+            if self._keep:
+                self._drawn[index] = scene
+        return scene
+
+
+class ShapeScenes(LightningDataModule):
+    """Drawn shapes in drawn clutter: a classification task with boxes that needs no files.
+
+    The classes are disc, square, triangle, star, cross, ring, arrow and heart, the first `num_classes` of them. Every
+    scene
+    shows one to three objects of one class, each in a colour that stands out from the ground
+    (`drawing.MIN_CONTRAST`), among shapes that belong to no class - crescents, arcs, shards, bars - and patches of
+    texture.
+
+    A training batch is `(images, labels)`: `(B, 3, window, window)` float32, normalised, and `(B,)` long. A validation
+    or
+    test batch is `(images, targets)`: `(B, 3, H, W)` and for each image a detection target with `boxes` `(N, 4)` float
+    x1, y1, x2, y2 in pixels (x2 and y2 exclusive, tight around the pixels drawn), `labels` `(N,)` long, and the scene's
+    class `label`, a long scalar.
+
+    Args:
+        num_classes: 2 to 8; 6 by default, which a small network learns in about a minute.
+        train_size: number of training scenes.
+        val_size: number of scenes for validation, and of others for test.
+        window: side of the training scenes in pixels, at least 32: below that the smallest shapes cannot be told apart.
+        scene_size: side of the validation and test scenes in pixels, or `(height, width)`; two to three windows, so
+            that
+            the objects are small in them. `None` is two and a half windows.
+        seed: another seed, other scenes.
+        batch_size: scenes per batch.
+        num_workers: processes that draw. 0, as a scene takes one or two milliseconds and is drawn once.
+        mean: per-channel mean to normalise with; ImageNet's, as `SESSCallback` undoes it by default.
+        std: per-channel standard deviation, likewise.
+
+    Raises:
+        ValueError: if an argument is out of its range; names it and what was expected.
+
+    Example:
+        >>> data = ShapeScenes(train_size=8, val_size=4, batch_size=4)
+        >>> images, labels = next(iter(data.train_dataloader()))
+        >>> images.shape, labels.dtype
+        (torch.Size([4, 3, 64, 64]), torch.int64)
+        >>> images, targets = next(iter(data.val_dataloader()))
+        >>> images.shape, sorted(targets[0])
+        (torch.Size([4, 3, 160, 160]), ['boxes', 'label', 'labels'])
+        >>> data.class_names[int(targets[0]["label"])]
+        'disc'
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 6,
+        train_size: int = 5120,
+        val_size: int = 192,
+        window: int = 64,
+        scene_size: int | tuple[int, int] | None = None,
+        seed: int = 0,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> None:
+        _check_range("num_classes", num_classes, 2, len(CLASSES))
+        _check_range("window", window, 32)
+        for name, value in (("train_size", train_size), ("val_size", val_size), ("batch_size", batch_size)):
+            _check_range(name, value, 1)
+        _check_range("seed", seed, 0)
+        super().__init__()
+        if scene_size is None:
+            scene_size = window * 5 // 2
+        height, width = (scene_size, scene_size) if isinstance(scene_size, int) else scene_size
+        _check_range("scene_size", min(height, width), window)
+        self.num_classes, self.window, self.scene_shape, self.seed = num_classes, window, (height, width), seed
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.class_names = list(CLASSES)[:num_classes]
+        self.train_scenes = self._scenes("train", train_size, (window, window), TRAIN_SIZES)
+        self.val_scenes = self._scenes("val", val_size, self.scene_shape, SCENE_SIZES)
+        self.test_scenes = self._scenes("test", val_size, self.scene_shape, SCENE_SIZES)
+
+    def train_dataloader(self) -> DataLoader[Scene]:
+        """Training scenes, shuffled by a generator of their own: the order, too, is a function of the seed."""
+        shuffler = torch.Generator().manual_seed(self.seed)
+        return self._loader(self.train_scenes, self._collate_labels, shuffle=True, drop_last=True, generator=shuffler)
+
+    def val_dataloader(self) -> DataLoader[Scene]:
+        """Validation scenes, always in the same order."""
+        return self._loader(self.val_scenes, self._collate_targets)
+
+    def test_dataloader(self) -> DataLoader[Scene]:
+        """As many other scenes of the same kind."""
+        return self._loader(self.test_scenes, self._collate_targets)
+
+    def _scenes(self, split: str, size: int, shape: tuple[int, int], shares: tuple[float, float]) -> SceneDataset:
+        sizes = (shares[0] * self.window, shares[1] * self.window)
+        return SceneDataset(split, size, shape, sizes, self.num_classes, self.seed)
+
+    def _loader(self, scenes: SceneDataset, collate: Any, **options: Any) -> DataLoader[Scene]:
+        return DataLoader(
+            scenes,
+            self.batch_size,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,  # what a worker has drawn is lost when it ends
+            collate_fn=collate,
+            **options,
+        )
+
+    def _collate_labels(self, scenes: list[Scene]) -> tuple[Tensor, Tensor]:
+        return self._images(scenes), torch.tensor([scene.label for scene in scenes])
+
+    def _collate_targets(self, scenes: list[Scene]) -> tuple[Tensor, list[Target]]:
+        return self._images(scenes), [_target(scene) for scene in scenes]
+
+    def _images(self, scenes: list[Scene]) -> Tensor:
+        """`(B, 3, H, W)` float32, normalised."""
+        pixels = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        return ((pixels.float() / 255 - mean) / std).contiguous()
+
+
+def _target(scene: Scene) -> Target:
+    """A scene's objects as torchvision's detection targets, and its class."""
+    return {
+        "boxes": torch.from_numpy(scene.boxes).float(),
+        "labels": torch.full((len(scene.boxes),), scene.label),
+        "label": torch.tensor(scene.label),
+    }
+
+
+def _check_range(name: str, value: int, low: int, high: int | None = None) -> None:
+    if value < low or (high is not None and value > high):
+        wanted = f"at least {low}" if high is None else f"in [{low}, {high}]"
+        raise ValueError(f"Expected argument `{name}` to be {wanted}, but got {value}.")
