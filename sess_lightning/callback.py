@@ -326,7 +326,7 @@ class SESSCallback(Callback):
 
     def _say_once(self, trainer: pl.Trainer, found: Explained) -> None:
         layer = getattr(self.sess.method, "resolved_layer", None)
-        if layer is not None and layer not in self._said:
+        if layer and layer not in self._said:
             self._said.add(layer)
             rank_zero_info(f"SESSCallback explains layer '{layer}' by {type(self.sess.method).__name__}.")
         misfit = normalization_misfit(found.images, self.mean, self.std)
@@ -349,8 +349,7 @@ def _loaders(trainer: pl.Trainer) -> tuple[list[Any], list[float]]:
         loaders, batches = trainer.val_dataloaders, trainer.num_val_batches
     if isinstance(loaders, Mapping):
         loaders = list(loaders.values())
-    many = isinstance(loaders, (list, tuple))
-    return (list(loaders) if many else [loaders]), list(batches)
+    return (list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]), list(batches)
 
 
 def _build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Metric]:

@@ -79,8 +79,8 @@ class _Taps(NamedTuple):
     """How the pixels of an image along one axis are sampled from the windows of one scaled image."""
 
     first: Tensor  # (K,) long: first pixel of the image that window k may touch
-    index: Tensor  # (2, K, n) long: the two neighbouring window pixels, clamped
-    weight: Tensor  # (2, K, n) float: their weights, 0 where the neighbour lies outside the window
+    indices: Tensor  # (2, K, n) long: the two neighbouring window pixels, clamped
+    weights: Tensor  # (2, K, n) float: their weights, 0 where the neighbour lies outside the window
 
 
 def _axis_taps(length: int, scaled: int, starts: Tensor, window: int, like: Tensor) -> _Taps:
@@ -127,7 +127,7 @@ def _geometry(size: Size, windows: tuple[Window, ...], device: torch.device, dty
 def _lerp(maps: Tensor, taps: _Taps, axis: int) -> Tensor:
     """Sample `(K, h, w)` along `axis` (1 or 2) at the positions of `taps`."""
     total = None
-    for index, weight in zip(taps.index, taps.weight, strict=True):
+    for index, weight in zip(taps.indices, taps.weights, strict=True):
         shape = (*index.shape, 1) if axis == 1 else (index.shape[0], 1, index.shape[1])
         expanded = list(maps.shape)
         expanded[axis] = index.shape[1]

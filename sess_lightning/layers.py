@@ -70,8 +70,8 @@ def find_target_layer(model: nn.Module, images: Tensor) -> str:
     return call.name
 
 
-def get_layer(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module]:
-    """Name and module of a layer given by dotted name or as a module of `model`.
+def get_layer(model: nn.Module, layer: str | nn.Module) -> str:
+    """Name of a layer given by dotted name or as a module of `model`.
 
     Raises:
         ValueError: if the model has no such layer; lists the nearest names.
@@ -80,13 +80,13 @@ def get_layer(model: nn.Module, layer: str | nn.Module) -> tuple[str, nn.Module]
     if isinstance(layer, nn.Module):
         for name, module in modules.items():
             if module is layer:
-                return name, module
+                return name
         raise ValueError(
             f"Expected argument `target_layer` to be a module of the model that is explained, but this "
             f"{type(layer).__name__} is none of its {len(modules)}. Pass its dotted name, e.g. {_example(modules)!r}."
         )
     if layer in modules and layer:
-        return layer, modules[layer]
+        return layer
     near = difflib.get_close_matches(layer, modules, n=5, cutoff=0.3) or [_example(modules)]
     endings = [name for name in modules if name.endswith(f".{layer}")]
     raise ValueError(

@@ -101,7 +101,7 @@ def _modes(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _gradients(model: nn.Module) -> Iterator[None]:
     """Take every `p.grad` away and put the same object back: a method that calls `backward()` does no harm."""
-    grads = [(p, p.grad) for p in model.parameters()]
+    grads: list[tuple[Tensor, Tensor | None]] = [(p, p.grad) for p in model.parameters()]
     try:
         for p, _ in grads:
             p.grad = None

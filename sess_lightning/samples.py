@@ -90,8 +90,7 @@ def batch_to_samples(batch: Any) -> Samples:
     - images alone;
     - `(images, labels)`, labels as class indices or as rows of scores (one-hot, multi-hot, soft: the first largest);
     - `(images, targets)` with one detection target a sample: a dict of `boxes` or `masks` and `labels`. Its class is
-      its
-      `label` if there is one, else the class of its largest object, else unknown;
+      its `label` if there is one, else the class of its largest object, else unknown;
     - a dict with images, and labels or objects if there are any, under the usual keys.
 
     Raises:

@@ -90,7 +90,7 @@ def test_named_weights_need_a_torchvision_network():
 
 
 def test_unknown_named_weights():
-    with pytest.raises(ValueError, match=r"`weights`.*'BEST'.*DEFAULT"):
+    with pytest.raises(ValueError, match=r"`weights`.*DEFAULT, IMAGENET1K_V1.*'BEST'"):
         LitClassifier("resnet18", weights="BEST")
 
 

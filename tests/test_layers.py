@@ -93,7 +93,7 @@ def test_module_of_another_model():
     with pytest.raises(ValueError, match="a module of the model that is explained"):
         get_layer(small_cnn(), nn.ReLU())
     model = small_cnn()
-    assert get_layer(model, model[4]) == ("4", model[4])
+    assert get_layer(model, model[4]) == get_layer(model, "4") == "4"
 
 
 def test_grids():

@@ -43,8 +43,8 @@ class GradCAM:
     def __init__(self, target_layer: str | nn.Module | None = None, reshape: Reshape | None = None) -> None:
         self.target_layer = target_layer
         self.reshape = reshape
-        self.resolved_layer: str | None = None
-        """Name of the layer that the last call read."""
+        self.resolved_layer: str = ""
+        """Name of the layer that the last call read; empty before."""
         self._found_on: weakref.ref[nn.Module] | None = None
 
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
@@ -63,11 +63,11 @@ class GradCAM:
             RuntimeError: if the layer was not reached, or no gradient flows back to it.
         """
         with probe(model):
-            layer = self._layer(model, images)
-            with _Leaf(model, layer).attached() as leaf:
+            self._resolve(model, images)
+            with _Leaf(model, self.resolved_layer).attached() as leaf:
                 logits = read_logits(model(images))
                 checked = check_targets(targets, len(images), logits.shape[1]).clone()
-                activation, gradient = leaf.gradient_of(class_logits(logits, checked).sum(), self.resolved_layer)
+                activation, gradient = leaf.gradient_of(class_logits(logits, checked).sum())
             size = (images.shape[-2], images.shape[-1])
             activation, gradient = (to_grid(_wide(t), size, self.reshape) for t in (activation, gradient))
             maps = (gradient.mean((2, 3), keepdim=True) * activation).sum(1).relu_()
@@ -79,30 +79,29 @@ class GradCAM:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_found_on": None}
 
-    def _layer(self, model: nn.Module, images: Tensor) -> nn.Module:
+    def _resolve(self, model: nn.Module, images: Tensor) -> None:
         if self.target_layer is not None:
-            self.resolved_layer, layer = get_layer(model, self.target_layer)
-            return layer
-        if self._found_on is None or self._found_on() is not model or self.resolved_layer is None:
+            self.resolved_layer = get_layer(model, self.target_layer)
+        elif self._found_on is None or self._found_on() is not model:
             self.resolved_layer = find_target_layer(model, images)
             self._found_on = weakref.ref(model)
-        return model.get_submodule(self.resolved_layer)
 
 
 class _Leaf:
     """Cuts the graph at a layer: no graph below it, its output a leaf, gradients on above it."""
 
-    def __init__(self, model: nn.Module, layer: nn.Module) -> None:
-        self._model, self._layer = model, layer
+    def __init__(self, model: nn.Module, name: str) -> None:
+        self._model, self._name, self._layer = model, name, model.get_submodule(name)
         self._activation: Tensor | None = None
         self._below: set[nn.Module] = set()
         self._differentiating = False
 
     @contextmanager
     def attached(self) -> Iterator[_Leaf]:
-        """Hooks on while a forward pass runs; the surrounding contexts give the grad mode back that the hooks switch."""
+        """Hooks on while a forward pass runs; surrounding contexts give the grad mode back that they switch."""
         # An ancestor begins before the layer and ends behind it: it belongs to neither side.
-        ancestors = {m for m in self._model.modules() if any(child is self._layer for child in m.modules())}
+        parts = self._name.split(".")
+        ancestors = {self._model.get_submodule(".".join(parts[:i])) for i in range(len(parts) + 1)}
         with ExitStack() as stack:
             for module in self._model.modules():
                 if module not in ancestors:
@@ -112,11 +111,11 @@ class _Leaf:
             with torch.enable_grad():
                 yield self
 
-    def gradient_of(self, score: Tensor, name: str | None) -> tuple[Tensor, Tensor]:
+    def gradient_of(self, score: Tensor) -> tuple[Tensor, Tensor]:
         """The layer's activation and the gradient of `score` with respect to it, both detached."""
         if self._activation is None:
             raise RuntimeError(
-                f"The target layer {name!r} was not reached by the model's forward pass. Choose another target_layer; "
+                f"The target layer {self._name!r} was not reached by the model's forward pass. Choose another target_layer; "
                 "a compiled or exported model must be given as the module that it was made from."
             )
         self._differentiating = True  # non-reentrant checkpointing runs the layer again
@@ -124,7 +123,7 @@ class _Leaf:
             (gradient,) = torch.autograd.grad(score, self._activation)
         except RuntimeError as error:
             raise RuntimeError(
-                f"No gradient of the class score reaches the target layer {name!r}: {error}\nPossible causes: the "
+                f"No gradient of the class score reaches the target layer {self._name!r}: {error}\nPossible causes: the "
                 "layer does "
                 "not influence the logits (choose another target_layer); the model detaches behind it; or it "
                 "lies in gradient "
