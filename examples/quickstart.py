@@ -48,7 +48,7 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def main(**trainer_options: object) -> SESSCallback:
+def main(*callbacks: pl.Callback, **trainer_options: object) -> SESSCallback:
     pl.seed_everything(0)
     watch = (
         SESSCallback(  # SESSCallback() alone does, too; here the scenes are larger than what the network was trained on
@@ -56,8 +56,8 @@ def main(**trainer_options: object) -> SESSCallback:
             metrics={"insertion": InsertionAUC(), "deletion": DeletionAUC(), "pointing": PointingGame(tolerance=0)},
         )
     )
-    options = {"max_epochs": 10, "accelerator": "cpu", "default_root_dir": "runs/example", "log_every_n_steps": 10}
-    trainer = pl.Trainer(callbacks=[watch], **{**options, **trainer_options})
+    options = {"max_epochs": 6, "accelerator": "cpu", "default_root_dir": "runs/example", "log_every_n_steps": 10}
+    trainer = pl.Trainer(callbacks=[watch, *callbacks], **{**options, **trainer_options})
     trainer.fit(Classifier(), datamodule=ShapeScenes())
     for key, value in sorted(trainer.callback_metrics.items()):
         print(f"{key:<28}{float(value):.3f}")

@@ -197,10 +197,10 @@ class SESSCallback(Callback):
         self._explain(trainer, pl_module, batch_idx, dataloader_idx)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        self._finish(trainer)
+        self._finish(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
-        self._finish(trainer)
+        self._finish(trainer, pl_module)
 
     # ------------------------------------------------------------------------------------------------------- one vali
 
@@ -253,7 +253,7 @@ class SESSCallback(Callback):
             watch.update(lambda images: read_logits(pl_module(images)), found, squashed, due)
             self._say_once(trainer, found)
 
-    def _finish(self, trainer: pl.Trainer) -> None:
+    def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             self._watches = {}
             return
@@ -273,7 +273,7 @@ class SESSCallback(Callback):
                     "SESSCallback has no valid saliency map to measure in this validation; its metrics are not logged."
                 )
             for name, value in values.items():
-                self.log(f"{self.prefix}/{name}{suffix}", value, sync_dist=True, add_dataloader_idx=False)
+                pl_module.log(f"{self.prefix}/{name}{suffix}", value, sync_dist=True, add_dataloader_idx=False)
             self._draw(trainer, watch, f"{self.prefix}/maps{suffix}")
         self._proven = self._proven or not failures
 

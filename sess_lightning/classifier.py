@@ -22,17 +22,15 @@ class LitClassifier(LightningModule):
     """An image classifier that trains by cross-entropy.
 
     Logs `train_loss`, `train_acc`, `val_loss`, `val_acc`, `test_loss`, `test_acc`. In validation, images of any size
-    are
-    squashed to `input_size`; samples of unknown class are left out.
+    are squashed to `input_size`; samples of unknown class are left out.
 
     Args:
-        model: `"small_cnn"` (four convolutions or so, for the embedded data) or the name of any torchvision classifier.
+        model: `"small_cnn"` (six convolutions, for the embedded data) or the name of any torchvision classifier.
         num_classes: outputs of the network.
         input_size: side in pixels that the network is trained on; 224, as most ImageNet models.
         weights: path of a state_dict (read with `weights_only=True`; half precision is fine), the name of
-            torchvision's own
-            such as `"DEFAULT"`, which downloads them, or `None` for random ones.
-        learning_rate: peak of the one-cycle schedule.
+            torchvision's own such as `"DEFAULT"`, which downloads them, or `None` for random ones.
+        learning_rate: peak of the one-cycle schedule; 0.01, at which `small_cnn` was measured.
         weight_decay: of AdamW.
 
     Raises:
@@ -49,7 +47,7 @@ class LitClassifier(LightningModule):
         num_classes: int = 1000,
         input_size: int = 224,
         weights: str | None = None,
-        learning_rate: float = 5e-3,
+        learning_rate: float = 1e-2,
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__()

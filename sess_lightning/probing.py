@@ -11,6 +11,8 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,9 +82,7 @@ def empty_batch(count: int, like: Tensor, size: tuple[int, int]) -> Tensor:
 
 def model_device(model: nn.Module, default: torch.device) -> torch.device:
     """The device of the model's first parameter or buffer; `default` for a model without any."""
-    tensor = next(model.parameters(), None)
-    if tensor is None:
-        tensor = next(model.buffers(), None)
+    tensor = next(chain(model.parameters(), model.buffers()), None)
     return default if tensor is None else tensor.device
 
 
@@ -101,7 +101,7 @@ def _modes(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _gradients(model: nn.Module) -> Iterator[None]:
     """Take every `p.grad` away and put the same object back: a method that calls `backward()` does no harm."""
-    grads: list[tuple[Tensor, Tensor | None]] = [(p, p.grad) for p in model.parameters()]
+    grads: list[tuple[nn.Parameter, Any]] = [(p, p.grad) for p in model.parameters()]
     try:
         for p, _ in grads:
             p.grad = None

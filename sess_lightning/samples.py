@@ -32,8 +32,7 @@ class Samples:
         images: `(B, C, H, W)`, or a list of `(C, H, W)` of any sizes; floating point, normalised as the model expects.
         labels: `(B,)` long, -1 where unknown, or `None`.
         objects: for each image `None` or a detection target as torchvision writes it: `boxes` `(N, 4)` xyxy in pixels
-            of the
-            image or `masks` `(N, H, W)`, and `labels` `(N,)`.
+            of the image or `masks` `(N, H, W)`, and `labels` `(N,)`.
 
     Raises:
         ValueError: if the numbers of images, labels and objects differ.
@@ -172,8 +171,7 @@ def _check_images(images: Any, batch: Any) -> None:
         if image.ndim != dims:
             raise ValueError(
                 f"Expected images of shape {'(B, C, H, W)' if dims == 4 else '(C, H, W)'}, but the first part of "
-                "the batch has "
-                f"shape {tuple(image.shape)}: SESSCallback explains image classifiers only. {_WAY_OUT}"
+                f"the batch has shape {tuple(image.shape)}: SESSCallback explains image classifiers only. {_WAY_OUT}"
             )
         if not image.is_floating_point():
             raise TypeError(

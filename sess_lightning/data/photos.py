@@ -19,8 +19,7 @@ from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 _LAYOUT = (
     "Expected a folder with images/ and annotations.json, whose `images` have id and file_name, `annotations` "
-    "have image_id, "
-    "category_id (the model's class index) and bbox [x, y, width, height], `categories` have id and name."
+    "have image_id, category_id (the class index) and bbox [x, y, width, height], `categories` hold id and name."
 )
 
 Sample = tuple[Tensor, dict[str, Any]]

@@ -98,8 +98,8 @@ def _find_room(
     centre = size / 2 + luck[:, 1:] * (np.array(shape[::-1]) - size)
     low, high = centre - size / 2 - _GAP, centre + size / 2 + _GAP
     others = np.array(taken).reshape(-1, 2, 2)
-    apart: np.ndarray = ((low[:, None] >= others[:, 1]) | (high[:, None] <= others[:, 0])).any(axis=2)
-    free = apart.all(axis=1)
+    apart = np.any((low[:, None] >= others[:, 1]) | (high[:, None] <= others[:, 0]), axis=2)
+    free = np.all(apart, axis=1)
     if not free.any():
         return None
     first = free.argmax()

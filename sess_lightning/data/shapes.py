@@ -72,16 +72,14 @@ class ShapeScenes(LightningDataModule):
     """Drawn shapes in drawn clutter: a classification task with boxes that needs no files.
 
     The classes are disc, square, triangle, star, cross, ring, arrow and heart, the first `num_classes` of them. Every
-    scene
-    shows one to three objects of one class, each in a colour that stands out from the ground
+    scene shows one to three objects of one class, each in a colour that stands out from the ground
     (`drawing.MIN_CONTRAST`), among shapes that belong to no class - crescents, arcs, shards, bars - and patches of
     texture.
 
     A training batch is `(images, labels)`: `(B, 3, window, window)` float32, normalised, and `(B,)` long. A validation
-    or
-    test batch is `(images, targets)`: `(B, 3, H, W)` and for each image a detection target with `boxes` `(N, 4)` float
-    x1, y1, x2, y2 in pixels (x2 and y2 exclusive, tight around the pixels drawn), `labels` `(N,)` long, and the scene's
-    class `label`, a long scalar.
+    or test batch is `(images, targets)`: `(B, 3, H, W)` and for each image a detection target with `boxes` `(N, 4)`
+    float x1, y1, x2, y2 in pixels (x2 and y2 exclusive, tight around the pixels drawn), `labels` `(N,)` long, and the
+    scene's class `label`, a long scalar.
 
     Args:
         num_classes: 2 to 8; 6 by default, which a small network learns in about a minute.
@@ -89,8 +87,7 @@ class ShapeScenes(LightningDataModule):
         val_size: number of scenes for validation, and of others for test.
         window: side of the training scenes in pixels, at least 32: below that the smallest shapes cannot be told apart.
         scene_size: side of the validation and test scenes in pixels, or `(height, width)`; two to three windows, so
-            that
-            the objects are small in them. `None` is two and a half windows.
+            that the objects are small in them. `None` is two and a half windows.
         seed: another seed, other scenes.
         batch_size: scenes per batch.
         num_workers: processes that draw. 0, as a scene takes one or two milliseconds and is drawn once.

@@ -115,19 +115,18 @@ class _Leaf:
         """The layer's activation and the gradient of `score` with respect to it, both detached."""
         if self._activation is None:
             raise RuntimeError(
-                f"The target layer {self._name!r} was not reached by the model's forward pass. Choose another target_layer; "
-                "a compiled or exported model must be given as the module that it was made from."
+                f"The target layer {self._name!r} was not reached by the model's forward pass. Choose another "
+                "target_layer; a compiled or exported model must be given as the module that it was made from."
             )
         self._differentiating = True  # non-reentrant checkpointing runs the layer again
         try:
             (gradient,) = torch.autograd.grad(score, self._activation)
         except RuntimeError as error:
             raise RuntimeError(
-                f"No gradient of the class score reaches the target layer {self._name!r}: {error}\nPossible causes: the "
-                "layer does "
-                "not influence the logits (choose another target_layer); the model detaches behind it; or it "
-                "lies in gradient "
-                "checkpointing of the reentrant kind (pass use_reentrant=False to torch.utils.checkpoint)."
+                f"No gradient of the class score reaches the target layer {self._name!r}: {error}\nPossible causes: "
+                "the layer does not influence the logits (choose another target_layer); the model detaches behind it; "
+                "or it lies in gradient checkpointing of the reentrant kind (pass use_reentrant=False to "
+                "torch.utils.checkpoint)."
             ) from error
         return self._activation.detach(), gradient
 
