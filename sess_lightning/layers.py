@@ -126,6 +126,7 @@ def tokens_to_grid(height: int, width: int, prefix_tokens: int | None = None) ->
         prefix_tokens: class and register tokens at the front; `None` drops all tokens that are too many.
 
     Example:
+        >>> import torch
         >>> tokens_to_grid(2, 3)(torch.zeros(1, 7, 16)).shape
         torch.Size([1, 16, 2, 3])
     """

@@ -83,7 +83,7 @@ class SESS:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
         >>> result = SESS(num_scales=3, window_size=32)(net, torch.rand(2, 3, 48, 64), torch.tensor([0, 1]))
         >>> result.maps.shape, len(result.scores[0])
-        (torch.Size([2, 48, 64]), 14)
+        (torch.Size([2, 48, 64]), 12)
     """
 
     def __init__(

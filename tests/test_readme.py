@@ -1,0 +1,35 @@
+"""What the README says is true: its Python runs, its files exist, its keys are the callback's."""
+
+import re
+
+import pytest
+
+from sess_lightning import SESSCallback
+
+
+def snippets(root):
+    return re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_snippets_run(root, number):
+    names = {}
+    exec("from sess_lightning import SESS, SESSCallback", names)  # noqa: S102
+    exec(snippets(root)[number], names)  # noqa: S102
+
+
+def test_there_are_no_more_snippets(root):
+    assert len(snippets(root)) == 4
+
+
+def test_files_exist(root):
+    text = (root / "README.md").read_text()
+    for path in re.findall(r"\]\((?!http)([^)#]+)\)", text) + re.findall(r"configs/\w+\.yaml", text):
+        assert (root / path).is_file(), path
+
+
+def test_the_keys_are_those_of_the_docstring(root):
+    keys = [set(re.findall(r"^\s*\| `(sess/\w+)`", text, flags=re.MULTILINE)) for text in
+            ((root / "README.md").read_text(), SESSCallback.__doc__)]  # fmt: skip
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == 7
