@@ -208,17 +208,18 @@ class SESSCallback(Callback):
         self._failed = False
         if trainer.sanity_checking:
             self._watches = {}  # chosen from the first validation; the sanity check leaves nothing behind
-        for watch in self._watches.values():
-            watch.begin()
+        for loader in range(len(_loaders(trainer)[0])):
+            if self.dataloaders is not None and loader not in self.dataloaders:
+                continue
+            if loader in self._watches:
+                self._watches[loader].begin()
+            else:  # on every process, also on one that will see no batch: all take part when values are computed
+                self._watches[loader] = self._new_watch(trainer, loader)
 
     def _capture(self, trainer: pl.Trainer, batch: Any, batch_idx: int, loader: int) -> None:
         """Clone the chosen samples before `validation_step` can change its batch."""
-        if self.dataloaders is not None and loader not in self.dataloaders:
-            return
         watch = self._watches.get(loader)
-        if watch is None:
-            watch = self._watches[loader] = self._new_watch(trainer, loader)
-        if watch.complete:
+        if watch is None or watch.complete:
             return
         with self._guarded(), watch.timed():
             samples = (self.batch_to_samples or batch_to_samples)(batch)
