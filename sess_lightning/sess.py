@@ -17,7 +17,8 @@ from sess_lightning import fusion
 from sess_lightning.checks import check_images, check_options
 from sess_lightning.outputs import check_targets, class_scores, predicted_classes, read_logits
 from sess_lightning.probing import default_batch_size, empty_batch, model_device, probe
-from sess_lightning.saliency.explanation import Method, explain, resolve_method
+from sess_lightning.saliency.explanation import Method, explain
+from sess_lightning.saliency.naming import resolve_method
 from sess_lightning.windows import Size, Window, iter_patches, pyramid_sizes, resize, short_side_sizes, sliding_windows
 
 

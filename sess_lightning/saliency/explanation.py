@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -36,32 +34,6 @@ class Method(Protocol):
             images: `(N, C, H, W)`.
             targets: `(N,)`, long.
         """
-
-
-def resolve_method(method: Callable[..., Any] | str) -> Method:
-    """A base method from its name, from a dotted path to a callable, or from the callable itself.
-
-    Raises:
-        ValueError: if a name is neither known nor importable.
-        TypeError: if `method` is neither a string nor callable, or a class where an instance is wanted.
-
-    Example:
-        >>> resolve_method("gradcam")
-        GradCAM(target_layer=None, reshape=None)
-    """
-    if isinstance(method, str):
-        method = _named_methods()[method]() if method in _named_methods() else _imported(method)
-    if isinstance(method, type) or not callable(method):
-        what = (
-            f"the class {method.__name__}: pass an instance, {method.__name__}(...)"
-            if isinstance(method, type)
-            else repr(method)
-        )
-        raise TypeError(
-            "Expected argument `method` to be a name, a method object such as GradCAM(), or a callable "
-            f"(model, images, targets) -> maps, but got {what}."
-        )
-    return cast(Method, method)
 
 
 def explain(method: Method, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
@@ -98,20 +70,3 @@ def explain(method: Method, model: nn.Module, images: Tensor, targets: Tensor) -
         )
     logits = None if explanation.logits is None else explanation.logits.detach()
     return Explanation(maps if maps.dtype == torch.float64 else maps.float(), logits)
-
-
-def _named_methods() -> dict[str, Callable[[], Any]]:
-    from sess_lightning.saliency.cam import GradCAM  # cam.py builds on this file
-
-    return {"gradcam": GradCAM}
-
-
-def _imported(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"Expected argument `method` to be one of {sorted(_named_methods())} or the dotted path of a callable, "
-            f"but got {path!r}: {error}"
-        ) from error

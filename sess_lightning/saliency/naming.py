@@ -1,0 +1,51 @@
+"""Base methods by name, by dotted path, or as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, cast
+
+from sess_lightning.saliency.cam import GradCAM
+from sess_lightning.saliency.explanation import Method
+
+
+def resolve_method(method: Callable[..., Any] | str) -> Method:
+    """A base method from its name, from a dotted path to a callable, or from the callable itself.
+
+    Raises:
+        ValueError: if a name is neither known nor importable.
+        TypeError: if `method` is neither a string nor callable, or a class where an instance is wanted.
+
+    Example:
+        >>> resolve_method("gradcam")
+        GradCAM(target_layer=None, reshape=None)
+    """
+    if isinstance(method, str):
+        method = _named_methods()[method]() if method in _named_methods() else _imported(method)
+    if isinstance(method, type) or not callable(method):
+        what = (
+            f"the class {method.__name__}: pass an instance, {method.__name__}(...)"
+            if isinstance(method, type)
+            else repr(method)
+        )
+        raise TypeError(
+            "Expected argument `method` to be a name, a method object such as GradCAM(), or a callable "
+            f"(model, images, targets) -> maps, but got {what}."
+        )
+    return cast(Method, method)
+
+
+def _named_methods() -> dict[str, Callable[[], Any]]:
+    return {"gradcam": GradCAM}
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"Expected argument `method` to be one of {sorted(_named_methods())} or the dotted path of a callable, "
+            f"but got {path!r}: {error}"
+        ) from error
