@@ -78,9 +78,7 @@ class Watch:
         """Measure what was found about the samples `numbers` and keep it on the CPU."""
         for prefix, collection in self._metrics.items():
             maps, valid = (found.base_maps, found.base_valid) if prefix else (found.maps, found.valid)
-            before = self._previous.get(prefix, {})
             usable = [i for i, ok in enumerate(valid.tolist()) if ok]
-            known = [i for i in usable if numbers[i] in before] or []
             collection.to(squashed.device)
             if usable:
                 collection.update(
@@ -88,13 +86,16 @@ class Watch:
                     images=squashed[usable],
                     saliency=[maps[i] for i in usable],
                     targets=found.targets[usable],
-                    objects=[_to(found.objects[i], squashed.device) for i in usable],
-                    previous=[before[numbers[i]].to(squashed.device) for i in usable]
-                    if len(known) == len(usable)
-                    else None,
+                    objects=[found.objects[i] for i in usable],
+                    previous=self._before(prefix, [numbers[i] for i in usable], squashed.device),
                 )
             self._maps[prefix].update({numbers[i]: maps[i].cpu() for i in usable})
         self.found.extend(found)
+
+    def _before(self, prefix: str, numbers: list[int], device: torch.device) -> list[Tensor] | None:
+        """Maps of these samples one validation ago, or None unless there is one of each."""
+        before = self._previous.get(prefix, {})
+        return [before[n].to(device) for n in numbers] if all(n in before for n in numbers) else None
 
     def compute(self, strategy: Strategy) -> dict[str, Tensor]:
         """The values to log, the same on every process: every process computes, also one without samples."""
@@ -121,9 +122,3 @@ def _scalars(computed: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     for name, value in computed.items():
         if isinstance(value, Tensor) and value.numel() == 1:
             yield name, value.float().reshape(())
-
-
-def _to(target: dict[str, Tensor] | None, device: torch.device) -> dict[str, Tensor] | None:
-    if target is None:
-        return None
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in target.items()}
