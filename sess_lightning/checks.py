@@ -44,14 +44,21 @@ def check_options(sess: SESS) -> None:
     check_choice("pool", sess.pool, POOLS)
     check_choice("activation", sess.activation, ACTIVATIONS)
     check_choice("search", sess.search, ("exhaustive",))
-    if sess.batch_size is not None and not _is_positive_int(sess.batch_size):
-        raise ValueError(f"Expected argument `batch_size` to be a positive int or None, but got {sess.batch_size!r}.")
+    check_count("batch_size", sess.batch_size, optional=True)
 
 
 def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
     """Raise a `ValueError` unless `value` is one of `allowed`."""
     if value not in allowed:
         raise ValueError(f"Expected argument `{name}` to be one of {tuple(allowed)}, but got {value!r}.")
+
+
+def check_count(name: str, value: Any, optional: bool = False) -> None:
+    """Raise a `ValueError` unless `value` is a positive int, or None where that is allowed."""
+    if not (optional and value is None) and not _is_positive_int(value):
+        raise ValueError(
+            f"Expected argument `{name}` to be a positive int{' or None' if optional else ''}, but got {value!r}."
+        )
 
 
 def check_images(images: Tensor | Sequence[Tensor]) -> list[Tensor]:
@@ -104,8 +111,7 @@ def _check_image(number: int, image: Any) -> None:
 
 def _check_pyramid(num_scales: Any, scales: Any, window: Any) -> None:
     if scales is None:
-        if not _is_positive_int(num_scales):
-            raise ValueError(f"Expected argument `num_scales` to be a positive int, but got {num_scales!r}.")
+        check_count("num_scales", num_scales)
         return
     if num_scales is not None:
         raise ValueError(f"Expected only one of `num_scales` and `scales`, but got {num_scales!r} and {scales!r}.")

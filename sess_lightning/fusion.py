@@ -137,24 +137,14 @@ def _lerp(maps: Tensor, taps: _Taps, axis: int) -> Tensor:
     return total
 
 
-def calibrated_pieces(maps: Tensor, windows: Sequence[Window], size: Size) -> Iterator[tuple[int, int, int, Tensor]]:
-    """Bring the map of every window to the image's pixels (Algorithm 1, line 14), as the part that it can touch.
-
-    Args:
-        maps: `(K, h, w)` per-patch maps of any resolution: brought to the window's size bilinearly, then min-maxed.
-        windows: the `K` windows, in extraction order.
-        size: height and width of the image.
-
-    Yields:
-        Number of the window, first row, first column, and the piece `(rows, columns)`; zero outside it.
-    """
+def _calibrated_chunks(
+    maps: Tensor, windows: Sequence[Window], size: Size
+) -> Iterator[tuple[slice, list[int], list[int], Tensor]]:
+    """The parts of the image that the maps of some windows touch: which windows, first rows, first columns, pieces."""
     for patches, rows, columns in _geometry(size, tuple(windows), maps.device, maps.dtype):
         window = windows[patches.start]
         normalised = normalised_maps(maps[patches], (window.y2 - window.y1, window.x2 - window.x1))
-        pieces = _lerp(_lerp(normalised, rows, 1), columns, 2)
-        places = zip(rows.first.tolist(), columns.first.tolist(), pieces, strict=True)
-        for number, (y, x, piece) in enumerate(places, start=patches.start):
-            yield number, y, x, piece
+        yield patches, rows.first.tolist(), columns.first.tolist(), _lerp(_lerp(normalised, rows, 1), columns, 2)
 
 
 def normalised_maps(maps: Tensor, size: Size) -> Tensor:
@@ -186,19 +176,35 @@ def fuse(
     Returns:
         `(H, W)`, in [0, 1] when the weights are; 0 where no value is above the threshold.
     """
-    total = maps.new_zeros(size)
-    count = maps.new_zeros(size)
-    for number, y, x, piece in calibrated_pieces(maps, windows, size):
+    # Sum and count lie in one tensor: a patch is added by one operation, in extraction order, so the bits never change.
+    canvas = maps.new_zeros((1 if pool == "max" else 2, *size))
+    for patches, y, x, pieces in _calibrated_chunks(maps, windows, size):
         if weights is not None:
-            piece = piece * weights[number]
-        above = piece > threshold
-        piece = torch.where(above, piece, 0)
-        region = (slice(y, y + piece.shape[0]), slice(x, x + piece.shape[1]))
-        if pool == "max":
-            torch.maximum(total[region], piece, out=total[region])
-        else:
-            total[region] += piece
-            count[region] += above
+            pieces = pieces * weights[patches, None, None]
+        above = pieces > threshold
+        pieces = torch.where(above, pieces, 0)
+        layers = pieces[None] if pool == "max" else torch.stack([pieces, above.to(pieces.dtype)])
+        for number, (top, left) in enumerate(zip(y, x, strict=True)):
+            region = canvas[:, top : top + pieces.shape[1], left : left + pieces.shape[2]]
+            if pool == "max":
+                torch.maximum(region, layers[:, number], out=region)
+            else:
+                region += layers[:, number]
     if pool == "max":
-        return total
-    return total / (count.clamp(min=1) if pool == "mean" else max(len(windows), 1))
+        return canvas[0]
+    return canvas[0] / (canvas[1].clamp(min=1) if pool == "mean" else max(len(windows), 1))
+
+
+def calibrated(maps: Tensor, windows: Sequence[Window], size: Size) -> Tensor:
+    """The map of every window brought to the image, `(K, H, W)`: zero outside the window (Algorithm 1, line 14).
+
+    Args:
+        maps: `(K, h, w)` per-patch maps of any resolution: brought to the window's size bilinearly, then min-maxed.
+        windows: the `K` windows, in extraction order.
+        size: height and width of the image.
+    """
+    canvas = maps.new_zeros((len(windows), *size))
+    for patches, y, x, pieces in _calibrated_chunks(maps, windows, size):
+        for layer, top, left, piece in zip(canvas[patches], y, x, pieces, strict=True):
+            layer[top : top + piece.shape[0], left : left + piece.shape[1]] = piece
+    return canvas

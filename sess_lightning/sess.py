@@ -7,19 +7,20 @@ The line numbers in the comments are those of Algorithm 1. Patches of all images
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sess_lightning import fusion
 from sess_lightning.checks import check_images, check_options
-from sess_lightning.outputs import check_targets, class_scores, predicted_classes, read_logits
-from sess_lightning.probing import default_batch_size, empty_batch, model_device, probe
-from sess_lightning.saliency.explanation import Method, explain
+from sess_lightning.outputs import check_targets, predicted_classes, read_logits
+from sess_lightning.patches import Patches
+from sess_lightning.probing import default_batch_size, model_device, probe
+from sess_lightning.saliency.explanation import Method
 from sess_lightning.saliency.naming import resolve_method
-from sess_lightning.windows import Size, Window, iter_patches, pyramid_sizes, resize, short_side_sizes, sliding_windows
+from sess_lightning.windows import Size, Window, pyramid_sizes, resize, short_side_sizes, sliding_windows
 
 
 @dataclass
@@ -104,7 +105,7 @@ class SESS:
         search: str = "exhaustive",
         batch_size: int | None = None,
     ) -> None:
-        self.method: Method = resolve_method(method)
+        self.method: Method = resolve_method(method, activation)
         self.num_scales = 12 if num_scales is None and scales is None else num_scales
         self.scales = None if scales is None else list(scales)
         self.window_size = _pair(window_size)
@@ -149,14 +150,22 @@ class SESS:
                 targets = predicted_classes(self.whole_image_logits(model, images, window))
             targets = check_targets(targets, len(images)).to(device, copy=True)
             windows = [self.windows_for(_size(image), window) for image in images]
-            scores, maps = self._score(model, images, windows, targets)
-            kept = [_prefilter(s, self.prefilter_ratio) for s in scores]  # line 12
-            if maps is None:
-                kept_windows = [[w[i] for i in k.tolist()] for w, k in zip(windows, kept, strict=True)]
-                patch_maps = self._extract(model, images, kept_windows, targets)
-            else:
-                patch_maps = [m[k] for m, k in zip(maps, kept, strict=True)]
-            return self._assemble(images, windows, targets, scores, kept, patch_maps, keep_patches)
+            patches = Patches(model, images, windows, targets, self.activation, self.batch_size)
+            fused = [
+                self._fuse(part, image_windows, _size(image), keep_patches)
+                for part, image_windows, image in zip(self._explained(patches), windows, images, strict=True)
+            ]
+        one_size = len({_size(image) for image in images}) == 1
+        maps = [one.map for one in fused]
+        return SESSResult(
+            maps=torch.stack(maps) if one_size else maps,
+            targets=targets,
+            scores=[one.scores for one in fused],
+            windows=[torch.tensor(w, dtype=torch.int32) for w in windows],
+            kept=[one.kept for one in fused],
+            valid=torch.stack([one.valid for one in fused]),
+            patch_maps=[one.patch_maps for one in fused if one.patch_maps is not None] if keep_patches else None,
+        )
 
     def window_for(self, images: Sequence[Tensor]) -> Size:
         """Height and width of the window for these images: `window_size`, or the size that they all have.
@@ -195,110 +204,76 @@ class SESS:
                 logits.append(read_logits(model(torch.cat(part).contiguous(memory_format=torch.channels_last))))
         return torch.cat(logits)
 
-    def _score(
-        self, model: nn.Module, images: Sequence[Tensor], windows: Sequence[Sequence[Window]], targets: Tensor
-    ) -> tuple[list[Tensor], list[Tensor] | None]:
-        """Probability of the class for every patch (lines 10-11); a single-pass method gives its maps with it."""
-        single_pass = bool(getattr(self.method, "single_pass", False))
-        all_scores: list[Tensor] = []
-        all_maps: list[Tensor] = []
-        for patches, patch_targets in self._stream(model, images, windows, targets):
-            if single_pass:
-                explanation = explain(self.method, model, patches, patch_targets)
-                if explanation.logits is None:
-                    raise ValueError(
-                        f"Expected the base method {self.method!r} to return logits, as it says single_pass = True. "
-                        "Return Explanation(maps, logits), or set single_pass = False."
-                    )
-                logits = explanation.logits
-                all_maps.append(explanation.maps)
-            else:
-                logits = read_logits(model(patches))
-            if not all_scores:
-                check_targets(targets, len(targets), logits.shape[1])
-            all_scores.append(class_scores(logits, patch_targets, self.activation))
-        if not single_pass:
-            torch.clear_autocast_cache()  # weights cast without a graph must not serve the forwards that need one
-        counts = [len(w) for w in windows]
-        return list(torch.cat(all_scores).split(counts)), list(
-            torch.cat(all_maps).split(counts)
-        ) if single_pass else None
+    def _explained(self, patches: Patches) -> Iterator[_Explained]:
+        """Of each image, in turn, the scores of its patches and the maps of those that pass the pre-filter."""
+        if getattr(self.method, "single_pass", False) or self.prefilter_ratio == 0:
+            # Every patch is explained, or that costs no more than its score: one pass gives both.
+            for number, (maps, scores) in enumerate(patches.explanations(self.method)):
+                if scores is None:
+                    scores = replace(patches, **_only(patches, number)).scores()[0]
+                kept = _prefilter(scores, self.prefilter_ratio).cpu()  # line 12
+                yield _Explained(scores, kept, maps if len(kept) == len(maps) else maps[kept.to(maps.device)])
+            return
+        all_scores = patches.scores()
+        on_host = torch.cat(all_scores).cpu().split([len(scores) for scores in all_scores])
+        all_kept = [_prefilter(scores, self.prefilter_ratio) for scores in on_host]
+        kept_windows = [[w[i] for i in k.tolist()] for w, k in zip(patches.windows, all_kept, strict=True)]
+        explanations = replace(patches, windows=kept_windows).explanations(self.method)
+        for scores, kept, (maps, _) in zip(all_scores, all_kept, explanations, strict=True):
+            yield _Explained(scores, kept, maps)
 
-    def _extract(
-        self, model: nn.Module, images: Sequence[Tensor], windows: Sequence[Sequence[Window]], targets: Tensor
-    ) -> list[Tensor]:
-        """Base maps of the patches that passed the pre-filter (line 13)."""
-        stream = self._stream(model, images, windows, targets)
-        maps = torch.cat([explain(self.method, model, patches, classes).maps for patches, classes in stream])
-        return list(maps.split([len(w) for w in windows]))
-
-    def _stream(
-        self, model: nn.Module, images: Sequence[Tensor], windows: Sequence[Sequence[Window]], targets: Tensor
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The patches of all images in batches of `batch_size`, with the class of each (line 10)."""
-        device = targets.device
-        capacity = self.batch_size or default_batch_size(device)
-        remaining = sum(len(w) for w in windows)
-        owners: list[int] = []
-        batch: Tensor | None = None
-        for number, (image, image_windows) in enumerate(zip(images, windows, strict=True)):
-            for patch in iter_patches(image.to(device), image_windows):
-                if batch is None:
-                    batch = empty_batch(min(capacity, remaining), patch, _size(patch))
-                batch[len(owners)] = patch
-                owners.append(number)
-                if len(owners) == len(batch):
-                    yield batch, targets[owners]
-                    remaining -= len(batch)
-                    owners, batch = [], None
-
-    def _assemble(
-        self,
-        images: Sequence[Tensor],
-        windows: Sequence[Sequence[Window]],
-        targets: Tensor,
-        scores: list[Tensor],
-        kept: list[Tensor],
-        patch_maps: Sequence[Tensor],
-        keep_patches: bool,
-    ) -> SESSResult:
-        maps, valid, calibrated = [], [], []
-        for image, image_windows, score, keep, piece in zip(images, windows, scores, kept, patch_maps, strict=True):
-            part = [image_windows[i] for i in keep.tolist()]
-            fused, is_valid = self._fuse(piece, part, score, keep, _size(image))
-            maps.append(fused)
-            valid.append(is_valid)
-            if keep_patches:
-                calibrated.append(_calibrated(piece, part, _size(image)))
-        one_size = len({_size(image) for image in images}) == 1
-        return SESSResult(
-            maps=torch.stack(maps) if one_size else maps,
-            targets=targets,
-            scores=scores,
-            windows=[torch.tensor(w, dtype=torch.int32) for w in windows],
-            kept=kept,
-            valid=torch.stack(valid),
-            patch_maps=calibrated if keep_patches else None,
-        )
-
-    def _fuse(
-        self, maps: Tensor, windows: Sequence[Window], scores: Tensor, kept: Tensor, size: Size
-    ) -> tuple[Tensor, Tensor]:
+    def _fuse(self, part: _Explained, windows: Sequence[Window], size: Size, keep_patches: bool) -> _Fused:
         """Lines 14-16, then min-max and smoothing; and whether the map says anything."""
-        weights = _weights(scores)[kept].to(maps.dtype) if self.weight_by_score else None
-        fused = fusion.fuse(maps, windows, weights, size, self.pool, self.threshold)
+        everything = len(part.kept) == len(windows)
+        kept_windows = windows if everything else [windows[i] for i in part.kept.tolist()]
+        weights = None
+        if self.weight_by_score:
+            weights = _weights(part.scores).to(part.maps.dtype)
+            weights = weights if everything else weights[part.kept.to(weights.device)]
+        fused = fusion.fuse(part.maps, kept_windows, weights, size, self.pool, self.threshold)
         normalised, valid = fusion.minmax(fused)
         fused = torch.where(valid, normalised if self.minmax else fused, 0)
-        return (fusion.smooth(fused) if self.smooth else fused), valid
+        return _Fused(
+            map=fusion.smooth(fused) if self.smooth else fused,
+            valid=valid,
+            scores=part.scores,
+            kept=part.kept,
+            patch_maps=fusion.calibrated(part.maps, kept_windows, size) if keep_patches else None,
+        )
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"SESS({options})"
 
 
+class _Explained(NamedTuple):
+    """What the model said about the patches of one image."""
+
+    scores: Tensor  # (P,) of all patches
+    kept: Tensor  # (K,) long: those that are explained
+    maps: Tensor  # (K, h, w)
+
+
+class _Fused(NamedTuple):
+    """What becomes of it."""
+
+    map: Tensor  # (H, W)
+    valid: Tensor  # () bool
+    scores: Tensor
+    kept: Tensor
+    patch_maps: Tensor | None
+
+
+def _only(patches: Patches, number: int) -> dict[str, Any]:
+    one = slice(number, number + 1)
+    return {"images": patches.images[one], "windows": patches.windows[one], "targets": patches.targets[one]}
+
+
 def _prefilter(scores: Tensor, ratio: float) -> Tensor:
     """Indices of the best `N - int(N r)` scores, ascending; of equal scores the earlier patch."""
     count = len(scores)
+    if int(count * ratio) == 0:
+        return torch.arange(count)
     best = torch.nan_to_num(scores, nan=-1.0).argsort(descending=True, stable=True)
     return best[: count - int(count * ratio)].sort().values
 
@@ -308,13 +283,6 @@ def _weights(scores: Tensor) -> Tensor:
     finite = torch.nan_to_num(scores, nan=0.0)
     highest = finite.max()
     return finite / torch.where(highest > 0, highest, 1)
-
-
-def _calibrated(maps: Tensor, windows: Sequence[Window], size: Size) -> Tensor:
-    canvas = maps.new_zeros((len(windows), *size))
-    for number, y, x, piece in fusion.calibrated_pieces(maps, windows, size):
-        canvas[number, y : y + piece.shape[0], x : x + piece.shape[1]] = piece
-    return canvas
 
 
 def _size(image: Tensor) -> Size:

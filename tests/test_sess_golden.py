@@ -8,10 +8,14 @@ import torch
 from torch import nn
 
 from sess_lightning import SESS
-from sess_lightning.saliency import GradCAM
+from sess_lightning.saliency import GradCAM, GroupCAM, GuidedBackprop
 
 FOLDER = Path(__file__).parent / "golden" / "sess_synthetic"
-CASES = sorted(path.stem for path in FOLDER.glob("gradcam_*.npz"))
+CASES = sorted(path.stem for path in FOLDER.glob("*.npz") if path.stem not in ("net", "scorecam_n2_r50"))
+PHOTO_CASES = [
+    "gradcam_n1", "gradcam_n3", "gradcam_n3_max", "gradcam_n3_step112", "gradcam_n3_theta20", "gradcam_n4_r90_smooth",
+    "gradcam_n6_r50", "gradcam_n10_r99", "gradcam_n12_smooth", "gradcam_square_n5", "groupcam_n2_r50", "guidedbp_n2",
+]  # fmt: skip
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
@@ -30,9 +34,19 @@ def normalised(image):
     return (pixels - MEAN[:, None, None]) / STD[:, None, None]
 
 
+def method_of(case):
+    layer = str(case["layer"])
+    methods = {
+        "gradcam": lambda: GradCAM(layer),
+        "guidedbp": GuidedBackprop,
+        "groupcam": lambda: GroupCAM(layer, groups=int(case["groups"])),
+    }
+    return methods[str(case["method"])]()
+
+
 def sess_of(case):
     return SESS(
-        method=GradCAM(str(case["layer"])),
+        method=method_of(case),
         num_scales=int(case["num_scales"]),
         step_size=int(case["step"]),
         prefilter_ratio=float(case["prefilter_ratio"]),
@@ -45,7 +59,19 @@ def sess_of(case):
 
 @pytest.mark.parametrize("name", CASES)
 def test_equals_the_published_implementation(net, name):
-    case = np.load(FOLDER / f"{name}.npz")
+    check(net, np.load(FOLDER / f"{name}.npz"))
+
+
+@pytest.mark.parametrize("name", PHOTO_CASES)
+def test_equals_it_on_photos(net, name, root):
+    """The photos' licence is unknown, so they are no part of the project."""
+    path = root.parent / "shared" / "golden" / "sess_photos" / f"{name}.npz"
+    if not path.is_file():
+        pytest.skip("golden photos are not at hand")
+    check(net, np.load(path))
+
+
+def check(net, case):
     result = sess_of(case)(net, normalised(case["image"])[None], torch.tensor([int(case["class_idx"])]))
     np.testing.assert_array_equal(result.windows[0].numpy(), case["windows"])
     np.testing.assert_allclose(result.scores[0].numpy(), case["scores"], rtol=0, atol=1e-6)
@@ -53,4 +79,4 @@ def test_equals_the_published_implementation(net, name):
 
 
 def test_all_cases_are_there():
-    assert len(CASES) == 10
+    assert len(CASES) == 12

@@ -1,12 +1,18 @@
-"""What a base method is: a callable `(model, images, targets)` that returns maps, or an `Explanation`."""
+"""What a base method is, and what it gives: a callable `(model, images, targets)` to maps or an `Explanation`."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from sess_lightning.outputs import check_targets, read_logits
+from sess_lightning.probing import probe
 
 
 @dataclass
@@ -36,21 +42,62 @@ class Method(Protocol):
         """
 
 
-def explain(method: Method, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
+class BaseMethod(ABC):
+    """What the methods of this package share: a probe around them and checked targets."""
+
+    single_pass: bool = False
+    """Whether logits and maps come out of one forward pass, so that scoring the patches first would save nothing."""
+
+    def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
+        """Explain one class for each image.
+
+        Args:
+            model: any classifier; left as it is, also after an exception.
+            images: `(N, C, H, W)`, on the model's device.
+            targets: `(N,)`, long; other integer types are converted.
+
+        Returns:
+            Maps `(N, h, w)`, not negative, of the method's own resolution, and the logits `(N, K)`.
+
+        Raises:
+            TypeError, ValueError: if the targets are unfit.
+            RuntimeError: if no gradient flows where the method needs one; says what may be the cause.
+        """
+        with probe(model):
+            checked = check_targets(targets, len(images)).to(images.device, copy=True)
+            # Outside inference mode, or no graph could be built on them.
+            inputs = images.clone() if images.is_inference() else images.detach()
+            with _range_checked(model, checked):
+                return self.explain(model, inputs, checked)
+
+    @abstractmethod
+    def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
+        """As calling it, for a caller that holds a probe already and has checked the targets.
+
+        SESS calls this for every batch but the first: no host-device synchronisation, no flags saved and set back.
+        """
+
+
+def explain(
+    method: Method, model: nn.Module, images: Tensor, targets: Tensor, checked: bool = False
+) -> Explanation:
     """Call a base method inside a probe and check what it returns; never NaN or infinity in the maps' place.
 
-    Gradients are on while it runs, as code written outside of a validation loop expects.
+    Gradients are on while a foreign method runs, as code written outside of a validation loop expects.
 
     Args:
         method: any base method.
         model: the model under a probe.
         images: `(N, C, H, W)`.
         targets: `(N,)`, long.
+        checked: whether the targets are known to be classes of this model.
 
     Raises:
         TypeError: if the method returns neither maps nor an `Explanation`.
         ValueError: if the maps' shape is not `(N, h, w)` or `(N, 1, h, w)`.
     """
+    if checked and isinstance(method, BaseMethod):
+        return method.explain(model, images, targets)
     with torch.enable_grad():
         result = method(model, images, targets)
     explanation = result if isinstance(result, Explanation) else Explanation(result)
@@ -69,4 +116,24 @@ def explain(method: Method, model: nn.Module, images: Tensor, targets: Tensor) -
             f"{tuple(maps.shape)}. Reduce the channels first, e.g. maps.abs().sum(1)."
         )
     logits = None if explanation.logits is None else explanation.logits.detach()
-    return Explanation(maps if maps.dtype == torch.float64 else maps.float(), logits)
+    return Explanation(wide(maps), logits)
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or as it is in float64: maps are computed in no less."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+@contextmanager
+def _range_checked(model: nn.Module, targets: Tensor) -> Iterator[None]:
+    """Say which target is no class of the model as soon as its first output is there: a GPU would fail without words."""
+
+    def check(module: nn.Module, args: Any, output: Any) -> None:
+        handle.remove()
+        check_targets(targets, len(targets), read_logits(output).shape[1])
+
+    handle = model.register_forward_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -8,10 +8,17 @@ from typing import Any, cast
 
 from sess_lightning.saliency.cam import GradCAM
 from sess_lightning.saliency.explanation import Method
+from sess_lightning.saliency.gradient import GuidedBackprop, InputGradient
+from sess_lightning.saliency.group_cam import GroupCAM
+from sess_lightning.saliency.rise import RISE
 
 
-def resolve_method(method: Callable[..., Any] | str) -> Method:
+def resolve_method(method: Callable[..., Any] | str, activation: str = "softmax") -> Method:
     """A base method from its name, from a dotted path to a callable, or from the callable itself.
+
+    Args:
+        method: a name of `method_names()`, a dotted path, or a callable.
+        activation: how a method made by name turns logits into probabilities, if it does.
 
     Raises:
         ValueError: if a name is neither known nor importable.
@@ -22,7 +29,7 @@ def resolve_method(method: Callable[..., Any] | str) -> Method:
         GradCAM(target_layer=None, reshape=None)
     """
     if isinstance(method, str):
-        method = _named_methods()[method]() if method in _named_methods() else _imported(method)
+        method = _NAMED[method](activation) if method in _NAMED else _imported(method)
     if isinstance(method, type) or not callable(method):
         what = (
             f"the class {method.__name__}: pass an instance, {method.__name__}(...)"
@@ -36,8 +43,18 @@ def resolve_method(method: Callable[..., Any] | str) -> Method:
     return cast(Method, method)
 
 
-def _named_methods() -> dict[str, Callable[[], Any]]:
-    return {"gradcam": GradCAM}
+_NAMED: dict[str, Callable[[str], Method]] = {
+    "gradcam": lambda activation: GradCAM(),
+    "groupcam": lambda activation: GroupCAM(activation=activation),
+    "guidedbp": lambda activation: GuidedBackprop(),
+    "gradient": lambda activation: InputGradient(),
+    "rise": lambda activation: RISE(activation=activation),
+}
+
+
+def method_names() -> list[str]:
+    """The names that `SESS(method=...)`, YAML and the console command accept."""
+    return sorted(_NAMED)
 
 
 def _imported(path: str) -> Any:
@@ -46,6 +63,6 @@ def _imported(path: str) -> Any:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"Expected argument `method` to be one of {sorted(_named_methods())} or the dotted path of a callable, "
+            f"Expected argument `method` to be one of {method_names()} or the dotted path of a callable, "
             f"but got {path!r}: {error}"
         ) from error

@@ -1,0 +1,127 @@
+"""A layer's activation and the gradient of a class logit with respect to it, at the cost of one forward pass."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sess_lightning.layers import Reshape, find_target_layer, get_layer, to_grid
+from sess_lightning.outputs import class_logits, read_logits
+from sess_lightning.saliency.explanation import wide
+
+
+class LayerReading(NamedTuple):
+    """What a class activation map is made of."""
+
+    activation: Tensor  # (N, C, h, w), float32 or float64
+    gradient: Tensor  # the same shape: of each sample's class logit
+    logits: Tensor  # (N, K)
+
+
+class TargetLayer:
+    """The layer that a class activation map reads, found on the first batch where it is not given.
+
+    Args:
+        layer: dotted name or module; `None` finds the last spatial map.
+        reshape: function from the layer's output to `(N, C, h, w)`; `None` recognises channels-last maps and tokens.
+    """
+
+    def __init__(self, layer: str | nn.Module | None, reshape: Reshape | None) -> None:
+        self.layer = layer
+        self.reshape = reshape
+        self.name = ""
+        self._found_on: weakref.ref[nn.Module] | None = None
+
+    def read(self, model: nn.Module, images: Tensor, targets: Tensor) -> LayerReading:
+        """One forward pass without a graph below the layer, and the gradient back to it.
+
+        Args:
+            model: under a probe.
+            images: `(N, C, H, W)`.
+            targets: `(N,)`, long, classes of this model.
+
+        Raises:
+            ValueError: if the layer is unknown, or gives no grid.
+            RuntimeError: if the layer was not reached, or no gradient flows back to it.
+        """
+        self._resolve(model, images)
+        with _Leaf(model, self.name).attached() as leaf:
+            logits = read_logits(model(images))
+            activation, gradient = leaf.gradient_of(class_logits(logits, targets).sum())
+        size = (images.shape[-2], images.shape[-1])
+        activation, gradient = (to_grid(wide(t), size, self.reshape) for t in (activation, gradient))
+        return LayerReading(activation, gradient, logits.detach())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_found_on": None}
+
+    def _resolve(self, model: nn.Module, images: Tensor) -> None:
+        if self._found_on is None or self._found_on() is not model:
+            self.name = find_target_layer(model, images) if self.layer is None else get_layer(model, self.layer)
+            self._found_on = weakref.ref(model)
+
+class _Leaf:
+    """Cuts the graph at a layer: no graph below it, its output a leaf, gradients on above it."""
+
+    def __init__(self, model: nn.Module, name: str) -> None:
+        self._model, self._name, self._layer = model, name, model.get_submodule(name)
+        self._activation: Tensor | None = None
+        self._below: set[nn.Module] = set()
+        self._differentiating = False
+
+    @contextmanager
+    def attached(self) -> Iterator[_Leaf]:
+        """Hooks on while a forward pass runs; surrounding contexts give the grad mode back that they switch."""
+        # An ancestor begins before the layer and ends behind it: it belongs to neither side.
+        parts = self._name.split(".")
+        ancestors = {self._model.get_submodule(".".join(parts[:i])) for i in range(len(parts) + 1)}
+        with ExitStack() as stack:
+            for module in self._model.modules():
+                if module not in ancestors:
+                    stack.callback(module.register_forward_pre_hook(self._on_enter).remove)
+            stack.callback(self._layer.register_forward_pre_hook(self._on_enter).remove)
+            stack.callback(self._layer.register_forward_hook(self._on_layer).remove)
+            with torch.enable_grad():
+                yield self
+
+    def gradient_of(self, score: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's activation and the gradient of `score` with respect to it, both detached."""
+        if self._activation is None:
+            raise RuntimeError(
+                f"The target layer {self._name!r} was not reached by the model's forward pass. Choose another "
+                "target_layer; a compiled or exported model must be given as the module that it was made from."
+            )
+        self._differentiating = True  # non-reentrant checkpointing runs the layer again
+        try:
+            (gradient,) = torch.autograd.grad(score, self._activation)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"No gradient of the class score reaches the target layer {self._name!r}: {error}\nPossible causes: "
+                "the layer does not influence the logits (choose another target_layer); the model detaches behind it; "
+                "or it lies in gradient checkpointing of the reentrant kind (pass use_reentrant=False to "
+                "torch.utils.checkpoint)."
+            ) from error
+        return self._activation.detach(), gradient
+
+    def _on_enter(self, module: nn.Module, args: Any) -> None:
+        if self._differentiating:
+            torch.set_grad_enabled(module not in self._below)
+        elif self._activation is None:
+            self._below.add(module)
+            torch.set_grad_enabled(False)
+        else:
+            torch.set_grad_enabled(True)
+
+    def _on_layer(self, module: nn.Module, args: Any, output: Any) -> Any:
+        tensor = output[0] if isinstance(output, tuple) else output
+        leaf = tensor.detach().requires_grad_(True)
+        torch.set_grad_enabled(True)
+        if not self._differentiating:
+            self._activation = leaf  # of a layer that is called more than once, the last call counts
+        passed = leaf.clone()  # an in-place activation may follow
+        return (passed, *output[1:]) if isinstance(output, tuple) else passed
