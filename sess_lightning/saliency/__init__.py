@@ -8,6 +8,7 @@ from sess_lightning.saliency.naming import method_names
 from sess_lightning.saliency.rise import RISE
 
 __all__ = [
+    "RISE",
     "BaseMethod",
     "Explanation",
     "GradCAM",
@@ -15,6 +16,5 @@ __all__ = [
     "GuidedBackprop",
     "InputGradient",
     "Method",
-    "RISE",
     "method_names",
 ]

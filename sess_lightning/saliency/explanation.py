@@ -78,9 +78,7 @@ class BaseMethod(ABC):
         """
 
 
-def explain(
-    method: Method, model: nn.Module, images: Tensor, targets: Tensor, checked: bool = False
-) -> Explanation:
+def explain(method: Method, model: nn.Module, images: Tensor, targets: Tensor, checked: bool = False) -> Explanation:
     """Call a base method inside a probe and check what it returns; never NaN or infinity in the maps' place.
 
     Gradients are on while a foreign method runs, as code written outside of a validation loop expects.
@@ -126,7 +124,7 @@ def wide(tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _range_checked(model: nn.Module, targets: Tensor) -> Iterator[None]:
-    """Say which target is no class of the model as soon as its first output is there: a GPU would fail without words."""
+    """Say which target is no class of the model once its first output is there: a GPU would fail without words."""
 
     def check(module: nn.Module, args: Any, output: Any) -> None:
         handle.remove()

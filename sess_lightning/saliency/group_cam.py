@@ -18,10 +18,10 @@ from sess_lightning.saliency.masking import forward_count, masked_scores, pair_b
 class GroupCAM(BaseMethod):
     """`sum_l ReLU(p_c(x M'_l + x~ (1 - M'_l)) - p_c(x~)) M_l` over groups `l` of consecutive channels.
 
-    `M_l = ReLU(sum_{k in l} mean_ij(g_k) A_k)`, `M'_l` is `M_l` min-maxed at the image's size, `x~` the image blurred by
-    a Gaussian of 51 pixels, sigma 50, with reflected border. Costs `groups + 2` forwards and one head-only backward; the
-    masked forwards of all images share batches. A group without any activation adds nothing (the published code turns
-    the whole map into NaN). Maps have the layer's resolution.
+    `M_l = ReLU(sum_{k in l} mean_ij(g_k) A_k)`, `M'_l` is `M_l` min-maxed at the image's size, `x~` the image blurred
+    by a Gaussian of 51 pixels, sigma 50, with reflected border. Costs `groups + 2` forwards and one head-only backward;
+    the masked forwards of all images share batches. A group without any activation adds nothing (the published code
+    turns the whole map into NaN). Maps have the layer's resolution.
 
     Source: the formula as in the authors' code (ffd807b), which has no "de-noising" of the masks.
 

@@ -65,6 +65,7 @@ class TargetLayer:
             self.name = find_target_layer(model, images) if self.layer is None else get_layer(model, self.layer)
             self._found_on = weakref.ref(model)
 
+
 class _Leaf:
     """Cuts the graph at a layer: no graph below it, its output a leaf, gradients on above it."""
 

@@ -17,9 +17,9 @@ class RISE(BaseMethod):
     """`sum_i p_c(x * m_i) m_i / (N p)` over random masks `m_i`; masked pixels are 0, the data set's mean colour.
 
     A black box method: no gradient, any network, `num_masks` forwards an image. Masks are grids of `cells x cells`
-    Bernoulli(p) values, enlarged bilinearly to `(cells + 1) ceil(H / cells)` pixels and cropped to the image at a random
-    offset. They come from a generator of the method's own, the same for every image, call and device. Maps have the
-    image's resolution.
+    Bernoulli(p) values, enlarged bilinearly to `(cells + 1) ceil(H / cells)` pixels and cropped to the image at a
+    random offset. They come from a generator of the method's own, the same for every image, call and device. Maps have
+    the image's resolution.
 
     Args:
         num_masks: `N`; 4000 as in the paper for VGG-16 (8000 for ResNet-50). The error falls with its square root.

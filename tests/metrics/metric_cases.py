@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from sess_lightning.metrics import (
     DeletionAUC,
@@ -17,20 +15,9 @@ from sess_lightning.metrics import (
     SaliencyDrift,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "metrics"
 HEIGHT, WIDTH, CLASSES = 12, 16, 3
 STEPS, KERNEL, SIGMA = 6, 5, 2.0
 TOLERANCE, THRESHOLDS, IOUS = 2, 10, (0.3, 0.5, 0.7)
-
-
-def golden_net():
-    """The network of tests/golden/metrics: five logits, any image size."""
-    net = nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, 5),
-    )  # fmt: skip
-    net.load_state_dict({key: torch.from_numpy(value) for key, value in np.load(GOLDEN / "net.npz").items()})
-    return net.eval()
 
 
 def predict(images):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from metric_cases import golden_net
+from nets import golden_net
 
 from sess_lightning.metrics import DeletionAUC, InsertionAUC, area_under_curve, perturbation_curve
 from sess_lightning.metrics.baselines import BaselineChoice, gkern_profile
