@@ -38,6 +38,7 @@ class SESSResult:
         valid: `(B,)` bool: False where the fused map was constant or not finite, and so is given as zeros.
         patch_maps: with `keep_patches=True` one `(K, H, W)` an image: the calibrated maps `L` of the kept patches,
             unweighted.
+        unsmoothed: with `keep_patches=True` the maps before smoothing, one `(H, W)` an image.
     """
 
     maps: Tensor | list[Tensor]
@@ -47,6 +48,7 @@ class SESSResult:
     kept: list[Tensor]
     valid: Tensor
     patch_maps: list[Tensor] | None = None
+    unsmoothed: list[Tensor] | None = None
 
 
 class SESS:
@@ -165,6 +167,7 @@ class SESS:
             kept=[one.kept for one in fused],
             valid=torch.stack([one.valid for one in fused]),
             patch_maps=[one.patch_maps for one in fused if one.patch_maps is not None] if keep_patches else None,
+            unsmoothed=[one.unsmoothed for one in fused if one.unsmoothed is not None] if keep_patches else None,
         )
 
     def window_for(self, images: Sequence[Tensor]) -> Size:
@@ -239,6 +242,7 @@ class SESS:
             scores=part.scores,
             kept=part.kept,
             patch_maps=fusion.calibrated(part.maps, kept_windows, size) if keep_patches else None,
+            unsmoothed=fused if keep_patches else None,
         )
 
     def __repr__(self) -> str:
@@ -262,6 +266,7 @@ class _Fused(NamedTuple):
     scores: Tensor
     kept: Tensor
     patch_maps: Tensor | None
+    unsmoothed: Tensor | None
 
 
 def _only(patches: Patches, number: int) -> dict[str, Any]:

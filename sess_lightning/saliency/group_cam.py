@@ -77,7 +77,7 @@ class GroupCAM(BaseMethod):
         size, scores = images.shape[-2:], []
         pixels = wide(images)
         blurred = gaussian_blur(pixels, 51, 50.0)
-        for image, mask in pair_batches(*masks.shape[:2], forward_count(self.batch_size, images)):
+        for image, mask in pair_batches(len(masks), masks.shape[1], forward_count(self.batch_size, images)):
             upsampled = F.interpolate(masks[image, mask][:, None], size, mode="bilinear", align_corners=False)
             shown = minmax(upsampled)[0].to(pixels.dtype)
             mixed = torch.lerp(blurred[image], pixels[image], shown).to(images.dtype)

@@ -1,51 +1,18 @@
-"""Pictures of saliency: boxes and peaks, captioned grids, filmstrips. Tensors in, uint8 tensors out.
-
-Nothing here knows a logger or a trainer; text is drawn by Pillow with the font that it brings along. Pages are dark
-cards that read on light and on dark ground, in colours that the colour-blind can tell apart, and no meaning hangs on a
-hue alone.
-"""
+"""Captioned grids of images with their maps, and filmstrips over the epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import resize
-from torchvision.utils import draw_bounding_boxes
 
-from sess_lightning.colormap import (
-    check_finite,
-    check_picture,
-    colorize,
-    denormalize,
-    normalization_misfit,
-    overlay,
-)
-from sess_lightning.page import MUTED, PAGE, Canvas, Colour, Layout, draw_page, joined, printable
-
-__all__ = [
-    "MapRow",
-    "colorize",
-    "denormalize",
-    "draw_boxes",
-    "draw_peak",
-    "filmstrip",
-    "map_grid",
-    "normalization_misfit",
-    "overlay",
-]
-
-_MOUNT: Colour = (58, 61, 67)  # around a picture that does not fill its panel
-_DARK: Colour = (12, 12, 16)
-_LIGHT: Colour = (255, 255, 255)
-_HIT: Colour = (0, 119, 187)  # blue and orange differ for every kind of colour vision
-_MISS: Colour = (238, 119, 51)
+from sess_lightning.render.colormap import check_finite, check_picture, colorize, overlay
+from sess_lightning.render.marks import check_boxes, draw_boxes, draw_peak
+from sess_lightning.render.page import MUTED, PAGE, Canvas, Layout, draw_page, joined, printable
+from sess_lightning.render.panel import Fit, fitted, mounted, panel_size, panels_of, resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +55,7 @@ class MapRow:
                 size = tuple(self.image.shape[-2:])
                 raise ValueError(f"Expected `{name}` to have the image's size {size}, but got {tuple(saliency.shape)}.")
         if self.boxes is not None:
-            _check_boxes(self.boxes)
+            check_boxes(self.boxes)
 
 
 def map_grid(rows: Sequence[MapRow], title: str, panel_height: int = 224) -> Tensor:
@@ -116,7 +83,7 @@ def map_grid(rows: Sequence[MapRow], title: str, panel_height: int = 224) -> Ten
     """
     if not len(rows):
         raise ValueError("Expected argument `rows` to hold at least one row, but got none.")
-    size = _panel_size([row.image for row in rows], panel_height)
+    size = panel_size([row.image for row in rows], panel_height)
     has_base = any(row.base is not None for row in rows)
     headings = ["image", "base", "SESS"] if has_base else ["image", "SESS"]
     layout = Layout(*size, columns=len(headings))
@@ -169,104 +136,12 @@ def filmstrip(
         raise ValueError(
             f"Expected argument `row_titles` to have {len(rows)} titles, one for each row, but got {len(row_titles)}."
         )
-    size = _panel_size([picture for row in rows for picture in row], panel_height)
-    fits = [[_fit(picture, size) for picture in row] for row in rows]
-    panels = [
-        [_mounted(_resized(picture.cpu(), fit), fit, size) for picture, fit in zip(*pair, strict=True)]
-        for pair in zip(rows, fits, strict=True)
-    ]
+    size = panel_size([picture for row in rows for picture in row], panel_height)
+    panels = [panels_of(row, size) for row in rows]
     layout, names = Layout(*size, columns=len(column_titles)), row_titles or ()
     longest = max((layout.font.getlength(printable(name)) for name in names), default=-layout.gap)
     layout = layout._replace(side=min(layout.width, int(longest) + 1 + layout.gap) if names else 0)
     return draw_page(layout, panels, column_titles, title, row_titles=names)
-
-
-def draw_boxes(image: Tensor, boxes: Tensor) -> Tensor:
-    """Outline boxes in white between dark lines, which is seen on every ground.
-
-    A pixel (x, y) belongs to a box when floor(x1) <= x < ceil(x2), likewise y: the white line is on the outermost ones.
-
-    Args:
-        image: `(3, H, W)` uint8.
-        boxes: `(M, 4)` in pixels x1, y1, x2, y2; clipped to the image, and left out where nothing remains.
-
-    Returns:
-        `(3, H, W)` uint8, a new tensor.
-
-    Raises:
-        ValueError: if a shape or type is not as above, or a box is not finite.
-
-    Example:
-        >>> image = draw_boxes(torch.zeros(3, 9, 9, dtype=torch.uint8), torch.tensor([[1, 1, 8, 8]]))
-        >>> image[0, 4].tolist()
-        [12, 255, 12, 0, 0, 0, 12, 255, 12]
-    """
-    check_picture("image", image)
-    _check_boxes(boxes)
-    height, width = image.shape[-2:]
-    limit = torch.tensor([width, height] * 2)
-    edges = torch.cat([boxes[:, :2].cpu().double().floor(), boxes[:, 2:].cpu().double().ceil()], 1)
-    edges = torch.minimum(edges.clamp(min=0), limit).long()
-    edges = edges[(edges[:, 2:] > edges[:, :2]).all(1)]
-    edges[:, 2:] -= 1  # draw_bounding_boxes draws on the last pixel too
-    line = max(1, round(min(height, width) / 150))
-    picture = image.clone()
-    for inset, colour in ((-line, _DARK), (line, _DARK), (0, _LIGHT)):
-        ring = edges + inset * torch.tensor([1, 1, -1, -1])
-        ring = ring[(ring[:, 2:] >= ring[:, :2]).all(1)]
-        if len(ring):
-            picture = draw_bounding_boxes(picture, ring, colors=colour, width=line)
-    return picture.to(image.device)
-
-
-def draw_peak(image: Tensor, x: float, y: float, hit: bool | None = None, radius: float | None = None) -> Tensor:
-    """Mark a point: a blue ring for a hit, an orange cross for a miss, a white ring where neither is known.
-
-    Args:
-        image: `(3, H, W)` uint8.
-        x: column of the point; a whole number is the centre of a pixel.
-        y: its row.
-        hit: what the mark says.
-        radius: of the mark, in pixels; None: a 26th of the image's shorter side, at least 4.
-
-    Returns:
-        `(3, H, W)` uint8, a new tensor.
-
-    Raises:
-        ValueError: if the image is not `(3, H, W)` uint8.
-
-    Example:
-        >>> image = draw_peak(torch.zeros(3, 21, 21, dtype=torch.uint8), x=10, y=10, hit=False)
-        >>> image[:, 10, 10].tolist()
-        [238, 119, 51]
-    """
-    check_picture("image", image)
-    height, width = image.shape[-2:]
-    radius = max(4.0, min(height, width) / 26) if radius is None else radius
-    dy = (torch.arange(height, dtype=torch.float32, device=image.device) - y)[:, None]
-    dx = (torch.arange(width, dtype=torch.float32, device=image.device) - x)[None]
-    if hit is False:  # distance to the nearer of the two diagonals of a square
-        along, across = (dx + dy) / 2**0.5, (dx - dy) / 2**0.5
-        ends = (along.abs() - radius).clamp(min=0), (across.abs() - radius).clamp(min=0)
-        distance = torch.minimum(torch.hypot(across, ends[0]), torch.hypot(along, ends[1]))
-    else:
-        distance = (torch.hypot(dx, dy) - radius).abs()
-    stroke = max(1.5, radius / 3.2)
-    colour = {True: _HIT, False: _MISS, None: _LIGHT}[hit]
-    picture = image.float()
-    for reach, paint in ((stroke / 2 + 2.2, _DARK), (stroke / 2 + 1.2, _LIGHT), (stroke / 2, colour)):
-        cover = (reach + 0.5 - distance).clamp(0, 1)
-        picture = picture + cover * (torch.tensor(paint, device=image.device).view(3, 1, 1) - picture)
-    return picture.round().to(torch.uint8)
-
-
-class _Fit(NamedTuple):
-    """Where a picture lies in its panel."""
-
-    height: int
-    width: int
-    top: int
-    left: int
 
 
 def _legend(rows: Sequence[MapRow], layout: Layout) -> Tensor:
@@ -300,26 +175,26 @@ def _legend(rows: Sequence[MapRow], layout: Layout) -> Tensor:
 
 def _row_panels(row: MapRow, size: tuple[int, int], has_base: bool) -> list[Tensor]:
     """The image, the base map if the page has such a column, and the SESS map, each `(3, *size)`."""
-    fit = _fit(row.image, size)
-    image = _resized(row.image.cpu(), fit)
+    fit = fitted(row.image, size)
+    image = resized(row.image.cpu(), fit)
     scale = torch.tensor([fit.width / row.image.shape[2], fit.height / row.image.shape[1]] * 2, dtype=torch.float64)
     boxes = torch.empty(0, 4) if row.boxes is None else row.boxes.cpu() * scale
-    panels = [_mounted(draw_boxes(image, boxes), fit, size)]
+    panels = [mounted(draw_boxes(image, boxes), fit, size)]
     for saliency, hit in ([(row.base, row.base_hit)] if has_base else []) + [(row.sess, row.hit)]:
         if saliency is None:
-            panels.append(_mounted(image[:, :0, :0], _Fit(0, 0, 0, 0), size))
+            panels.append(mounted(image[:, :0, :0], Fit(0, 0, 0, 0), size))
         else:
             panels.append(_map_panel(image, saliency.detach().cpu().float(), boxes, hit, fit, size))
     return panels
 
 
 def _map_panel(
-    image: Tensor, saliency: Tensor, boxes: Tensor, hit: bool | None, fit: _Fit, size: tuple[int, int]
+    image: Tensor, saliency: Tensor, boxes: Tensor, hit: bool | None, fit: Fit, size: tuple[int, int]
 ) -> Tensor:
     """The overlay of one map on the fitted image, with boxes and peak; a constant map has no peak."""
     shape = (fit.height, fit.width)
-    resized = F.interpolate(saliency[None, None], shape, mode="bilinear", antialias=True)[0, 0]
-    panel = _mounted(draw_boxes(overlay(image, resized), boxes), fit, size)
+    shown = F.interpolate(saliency[None, None], shape, mode="bilinear", antialias=True)[0, 0]
+    panel = mounted(draw_boxes(overlay(image, shown), boxes), fit, size)
     if not saliency.max() > saliency.min():
         return panel
     y, x = divmod(int(saliency.numpy().argmax()), saliency.shape[1])  # NumPy promises the first of equal maxima
@@ -347,42 +222,3 @@ def _caption(row: MapRow, layout: Layout) -> list[str]:
     if layout.font.getlength(whole) <= layout.breadth:
         return [whole]
     return [joined(group, layout.breadth, layout) for group in (parts, rest) if group]
-
-
-def _panel_size(images: Sequence[Tensor], panel_height: int) -> tuple[int, int]:
-    """Height and width: as wide as the usual image of the page, within limits that leave room for words."""
-    if not isinstance(panel_height, int) or panel_height < 32:
-        raise ValueError(
-            f"Expected argument `panel_height` to be an int of at least 32 pixels, but got {panel_height!r}."
-        )
-    aspect = median(image.shape[2] / image.shape[1] for image in images)
-    return panel_height, round(panel_height * min(max(aspect, 0.75), 1.5))
-
-
-def _fit(image: Tensor, size: tuple[int, int]) -> _Fit:
-    """The largest place in the middle of a panel that keeps the image's aspect."""
-    scale = min(size[0] / image.shape[1], size[1] / image.shape[2])
-    height, width = (min(most, max(1, round(n * scale))) for most, n in zip(size, image.shape[1:], strict=True))
-    return _Fit(height, width, (size[0] - height) // 2, (size[1] - width) // 2)
-
-
-def _resized(image: Tensor, fit: _Fit) -> Tensor:
-    """The image as large as its place; from three times on, pixels stay the squares that they are."""
-    sharp = fit.height >= 3 * image.shape[1]
-    mode = InterpolationMode.NEAREST_EXACT if sharp else InterpolationMode.BICUBIC
-    return resize(image, [fit.height, fit.width], interpolation=mode, antialias=not sharp)
-
-
-def _mounted(picture: Tensor, fit: _Fit, size: tuple[int, int]) -> Tensor:
-    """The fitted picture in its panel, `(3, *size)`."""
-    panel = torch.tensor(_MOUNT, dtype=torch.uint8).view(3, 1, 1).repeat(1, *size)
-    panel[:, fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = picture
-    return panel
-
-
-def _check_boxes(boxes: Tensor) -> None:
-    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
-        got = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
-        raise ValueError(f"Expected argument `boxes` to have shape (M, 4), x1, y1, x2, y2 in pixels, but got {got}.")
-    if not torch.isfinite(boxes).all():
-        raise ValueError("Expected argument `boxes` to be finite, but it holds NaN or infinity. Leave such boxes out.")

@@ -1,0 +1,103 @@
+"""Marks on a picture: boxes and the peak of a map, seen on every ground."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.utils import draw_bounding_boxes
+
+from sess_lightning.render.colormap import check_picture
+from sess_lightning.render.page import Colour
+
+_DARK: Colour = (12, 12, 16)
+_LIGHT: Colour = (255, 255, 255)
+_HIT: Colour = (0, 119, 187)  # blue and orange differ for every kind of colour vision
+_MISS: Colour = (238, 119, 51)
+
+
+def draw_boxes(image: Tensor, boxes: Tensor) -> Tensor:
+    """Outline boxes in white between dark lines, which is seen on every ground.
+
+    A pixel (x, y) belongs to a box when floor(x1) <= x < ceil(x2), likewise y: the white line is on the outermost ones.
+
+    Args:
+        image: `(3, H, W)` uint8.
+        boxes: `(M, 4)` in pixels x1, y1, x2, y2; clipped to the image, and left out where nothing remains.
+
+    Returns:
+        `(3, H, W)` uint8, a new tensor.
+
+    Raises:
+        ValueError: if a shape or type is not as above, or a box is not finite.
+
+    Example:
+        >>> image = draw_boxes(torch.zeros(3, 9, 9, dtype=torch.uint8), torch.tensor([[1, 1, 8, 8]]))
+        >>> image[0, 4].tolist()
+        [12, 255, 12, 0, 0, 0, 12, 255, 12]
+    """
+    check_picture("image", image)
+    check_boxes(boxes)
+    height, width = image.shape[-2:]
+    limit = torch.tensor([width, height] * 2)
+    edges = torch.cat([boxes[:, :2].cpu().double().floor(), boxes[:, 2:].cpu().double().ceil()], 1)
+    edges = torch.minimum(edges.clamp(min=0), limit).long()
+    edges = edges[(edges[:, 2:] > edges[:, :2]).all(1)]
+    edges[:, 2:] -= 1  # draw_bounding_boxes draws on the last pixel too
+    line = max(1, round(min(height, width) / 150))
+    picture = image.clone()
+    for inset, colour in ((-line, _DARK), (line, _DARK), (0, _LIGHT)):
+        ring = edges + inset * torch.tensor([1, 1, -1, -1])
+        ring = ring[(ring[:, 2:] >= ring[:, :2]).all(1)]
+        if len(ring):
+            picture = draw_bounding_boxes(picture, ring, colors=colour, width=line)
+    return picture.to(image.device)
+
+
+def draw_peak(image: Tensor, x: float, y: float, hit: bool | None = None, radius: float | None = None) -> Tensor:
+    """Mark a point: a blue ring for a hit, an orange cross for a miss, a white ring where neither is known.
+
+    Args:
+        image: `(3, H, W)` uint8.
+        x: column of the point; a whole number is the centre of a pixel.
+        y: its row.
+        hit: what the mark says.
+        radius: of the mark, in pixels; None: a 26th of the image's shorter side, at least 4.
+
+    Returns:
+        `(3, H, W)` uint8, a new tensor.
+
+    Raises:
+        ValueError: if the image is not `(3, H, W)` uint8.
+
+    Example:
+        >>> image = draw_peak(torch.zeros(3, 21, 21, dtype=torch.uint8), x=10, y=10, hit=False)
+        >>> image[:, 10, 10].tolist()
+        [238, 119, 51]
+    """
+    check_picture("image", image)
+    height, width = image.shape[-2:]
+    radius = max(4.0, min(height, width) / 26) if radius is None else radius
+    dy = (torch.arange(height, dtype=torch.float32, device=image.device) - y)[:, None]
+    dx = (torch.arange(width, dtype=torch.float32, device=image.device) - x)[None]
+    if hit is False:  # distance to the nearer of the two diagonals of a square
+        along, across = (dx + dy) / 2**0.5, (dx - dy) / 2**0.5
+        ends = (along.abs() - radius).clamp(min=0), (across.abs() - radius).clamp(min=0)
+        distance = torch.minimum(torch.hypot(across, ends[0]), torch.hypot(along, ends[1]))
+    else:
+        distance = (torch.hypot(dx, dy) - radius).abs()
+    stroke = max(1.5, radius / 3.2)
+    colour = {True: _HIT, False: _MISS, None: _LIGHT}[hit]
+    picture = image.float()
+    for reach, paint in ((stroke / 2 + 2.2, _DARK), (stroke / 2 + 1.2, _LIGHT), (stroke / 2, colour)):
+        cover = (reach + 0.5 - distance).clamp(0, 1)
+        picture = picture + cover * (torch.tensor(paint, device=image.device).view(3, 1, 1) - picture)
+    return picture.round().to(torch.uint8)
+
+
+def check_boxes(boxes: Tensor) -> None:
+    """Raise a `ValueError` unless boxes are `(M, 4)` and finite."""
+    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
+        got = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
+        raise ValueError(f"Expected argument `boxes` to have shape (M, 4), x1, y1, x2, y2 in pixels, but got {got}.")
+    if not torch.isfinite(boxes).all():
+        raise ValueError("Expected argument `boxes` to be finite, but it holds NaN or infinity. Leave such boxes out.")
