@@ -1,11 +1,18 @@
-"""`sess-lightning fit | validate | test`: LightningCLI with any model and any data, and a summary at the end."""
+"""`sess-lightning fit | validate | test | benchmark`.
+
+The first three are LightningCLI with any model and any data, and a summary at the end.
+"""
 
 from __future__ import annotations
 
+import sys
+
+from jsonargparse import auto_cli
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from sess_lightning.benchmark.runtime import runtime
 from sess_lightning.callback import SESSCallback
 
 _COLUMNS = {"insertion": "insertion_auc", "deletion": "deletion_auc", "overall": "overall", "pointing": "pointing_acc"}
@@ -57,11 +64,16 @@ def summary(trainer: Trainer) -> str:
 
 def main(args: ArgsType = None) -> None:
     """Entry point of the console command."""
+    words = sys.argv[1:] if args is None else args
+    if isinstance(words, list) and words[:1] == ["benchmark"]:
+        auto_cli({"runtime": runtime}, args=words[1:], prog="sess-lightning benchmark")
+        return
     SESSCLI(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_kwargs={"overwrite": True},
+        parser_kwargs={"epilog": "The paper's tables on this machine: sess-lightning benchmark --help"},
         args=args,
     )

@@ -1,0 +1,251 @@
+"""Table 2 of the paper on the user's machine: what SESS costs over the forward passes that it cannot do without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sess_lightning.benchmark.tables import Row, markdown, write_csv
+from sess_lightning.benchmark.timing import alternate, fastest, peak_megabytes, seconds
+from sess_lightning.probing import probe
+from sess_lightning.saliency import RISE, GroupCAM
+from sess_lightning.saliency.explanation import BaseMethod
+from sess_lightning.saliency.gradient import input_gradient
+from sess_lightning.saliency.naming import resolve_method
+from sess_lightning.sess import SESS
+from sess_lightning.windows import resize
+
+WINDOW = 224
+_BATCH_SIZES = (1, 4, 8, 16, 64)
+_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+_COLUMNS = {
+    "method": "", "scales": "", "r": "g", "patches": ".0f", "kept": ".0f", "base s": ".3f", "SESS s": ".3f",
+    "bare s": ".3f", "SESS/bare": ".2f", "own work": ".1%", "peak MB": ".0f",
+}  # fmt: skip
+
+
+def runtime(
+    model: str = "resnet50",
+    methods: str = "gradcam,guidedbp,groupcam",
+    scales: str = "6,12",
+    ratios: str = "0,0.5,0.99",
+    images: int = 1,
+    image_size: str = "224x224",
+    batch_size: int | None = None,
+    repeats: int = 5,
+    device: str = "auto",
+    precision: str = "32",
+    out: str = "runtime",
+) -> None:
+    """Measure seconds per image and peak memory of base methods alone and with SESS, with random weights.
+
+    Each row alternates, in one run, SESS with the bare passes of the same patches: a forward for each patch that is
+    scored, and what the base method needs for each patch that is kept (for gradients forward and backward, for
+    Group-CAM its masked forwards). Bare forwards run at the batch size and memory format that are fastest here.
+
+    Args:
+        model: name of a torchvision classifier.
+        methods: base methods by name, separated by commas.
+        scales: numbers of scales, separated by commas.
+        ratios: pre-filter ratios, separated by commas; single-pass methods run only the first.
+        images: images per call.
+        image_size: height x width of the images.
+        batch_size: patches per forward in SESS; the device's default if left out.
+        repeats: rounds; the table gives medians.
+        device: "auto" (CUDA where there is one), or a torch device.
+        precision: "32", or "bf16" for autocast.
+        out: folder for runtime.md and runtime.csv.
+    """
+    setting = _Setting.of(model, images, image_size, batch_size, device, precision)
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        (name, int(n), float(r))
+        for name, n in product(methods.split(","), scales.split(","))
+        for r in (ratios.split(",")[:1] if resolve_single_pass(name) else ratios.split(","))
+    ]
+    count, memory_format = setting.best_forward()
+    head = (
+        f"`{model}`, {images} image{'s' * (images > 1)} of {image_size}, {setting.hardware()}, {precision} bit, "
+        f"medians of {repeats}; fastest bare forward: batch {count}, {memory_format}; seconds and patches per image."
+    )
+    rows: list[Row] = []
+    for name, n, r in tqdm(jobs, desc="runtime", unit="row"):
+        rows.append(setting.row(name, n, r, count, memory_format, repeats))
+        write_csv(folder / "runtime.csv", rows)
+        (folder / "runtime.md").write_text(f"{head}\n\n{markdown(rows, _COLUMNS)}\n")
+    print((folder / "runtime.md").read_text())
+
+
+def resolve_single_pass(name: str) -> bool:
+    """Whether a method gives scores and maps in one pass, so that a pre-filter would save it nothing."""
+    return bool(getattr(resolve_method(name), "single_pass", False))
+
+
+@dataclass
+class _Setting:
+    """What all rows have in common."""
+
+    model: nn.Module
+    images: Tensor  # (B, 3, H, W)
+    targets: Tensor
+    batch_size: int | None
+    bf16: bool
+
+    @classmethod
+    def of(cls, model: str, images: int, size: str, batch_size: int | None, device: str, precision: str) -> _Setting:
+        if precision not in ("32", "bf16"):
+            raise ValueError(f"Expected argument `precision` to be '32' or 'bf16', but got {precision!r}.")
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        generator = torch.Generator().manual_seed(0)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = torchvision.models.get_model(model, weights=None).eval().to(device)
+        height, width = (int(side) for side in size.lower().split("x"))
+        pixels = torch.randn(images, 3, height, width, generator=generator).to(device)
+        targets = torch.zeros(images, dtype=torch.long, device=device)
+        return cls(network, pixels, targets, batch_size, precision == "bf16")
+
+    def hardware(self) -> str:
+        device = self.images.device
+        if device.type == "cuda":
+            return torch.cuda.get_device_name(device)
+        return f"{device.type} with {torch.get_num_threads()} threads"
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.images.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    def best_forward(self) -> tuple[int, str]:
+        """Batch size and memory format of the fastest bare forward of 64 patches."""
+        choices = list(product(_BATCH_SIZES, _FORMATS))
+        works = [self.forwards(64, *choice) for choice in choices]
+        return choices[fastest(works, self.images.device)]
+
+    def forwards(self, patches: int, count: int, memory_format: str) -> Callable[[], None]:
+        """Bare forwards of so many patches, without gradients."""
+        batch = self._batch(count, memory_format)
+
+        def work() -> None:
+            with torch.no_grad(), self.autocast():
+                for begin in range(0, patches, count):
+                    self.model(batch[: patches - begin])
+
+        return work
+
+    def gradients(self, patches: int, count: int, memory_format: str) -> Callable[[], None]:
+        """Bare forward and backward passes to the pixels of so many patches."""
+        batch = self._batch(count, memory_format)
+        targets = self.targets.new_zeros(count)
+
+        def work() -> None:
+            with probe(self.model), self.autocast():
+                for begin in range(0, patches, count):
+                    part = batch[: patches - begin]
+                    input_gradient(self.model, part, targets[: len(part)])
+
+        return work
+
+    def row(self, name: str, num_scales: int, ratio: float, count: int, memory_format: str, repeats: int) -> Row:
+        """One row of the table."""
+        sess = SESS(name, num_scales, window_size=WINDOW, prefilter_ratio=ratio, batch_size=self.batch_size)
+        device, total = self.images.device, len(self.images)
+
+        def enhanced() -> Any:
+            with self.autocast():
+                return sess(self.model, self.images, self.targets)
+
+        def base() -> None:
+            with self.autocast():
+                sess.method(self.model, resize(self.images, (WINDOW, WINDOW)), self.targets)
+
+        result = enhanced()
+        patches, kept = len(result.windows[0]) * total, len(result.kept[0]) * total
+        bare = self._bare(sess.method, patches, kept, ratio, count, memory_format)
+        memory = peak_megabytes(enhanced, device)
+        bare_times, sess_times, base_times = alternate([bare, enhanced, base], device, repeats)
+        return {
+            "method": name,
+            "scales": num_scales,
+            "r": ratio,
+            "patches": patches / total,
+            "kept": kept / total,
+            "base s": median(base_times) / total,
+            "SESS s": median(sess_times) / total,
+            "bare s": median(bare_times) / total,
+            "SESS/bare": median(s / b for s, b in zip(sess_times, bare_times, strict=True)),
+            "own work": _own_share(sess, self.model, enhanced, device),
+            "peak MB": memory,
+        }
+
+    def _bare(
+        self, method: Any, patches: int, kept: int, ratio: float, count: int, memory_format: str
+    ) -> Callable[[], None]:
+        """The passes that nobody could do without: scores of all patches, and the method's own for those kept."""
+        if getattr(method, "single_pass", False):
+            return self.forwards(patches, count, memory_format)
+        scoring = self.forwards(patches if ratio else 0, count, memory_format)
+        if isinstance(method, GroupCAM):
+            own = self.forwards(kept * (method.groups + 2), count, memory_format)
+        elif isinstance(method, RISE):
+            own = self.forwards(kept * method.num_masks, count, memory_format)
+        else:
+            own = self.gradients(kept, count, memory_format)
+
+        def work() -> None:
+            scoring()
+            own()
+
+        return work
+
+    def _batch(self, count: int, memory_format: str) -> Tensor:
+        shape = (count, self.images.shape[1], WINDOW, WINDOW)
+        return torch.zeros(shape, device=self.images.device).contiguous(memory_format=_FORMATS[memory_format])
+
+
+def _own_share(sess: SESS, model: nn.Module, enhanced: Callable[[], object], device: torch.device) -> float:
+    """Share of the time that is neither the base method nor the network: resizing, windows, fusion, smoothing."""
+    inside: list[float] = []
+    with _timed(sess.method, model, inside, device):
+        total = seconds(enhanced, device)
+    return 1 - sum(inside) / total
+
+
+@contextmanager
+def _timed(method: Any, model: nn.Module, inside: list[float], device: torch.device) -> Iterator[None]:
+    """Collect the time within the method, and within the forwards that only score."""
+    if not isinstance(method, BaseMethod):
+        raise TypeError(f"Expected a base method of this package, but got {method!r}.")
+    explain, forward = method.explain, model.forward
+    explaining = False
+
+    def timed_explain(*args: Any) -> Any:
+        nonlocal explaining
+        explaining = True
+        result: list[Any] = []
+        inside.append(seconds(lambda: result.append(explain(*args)), device))
+        explaining = False
+        return result[0]
+
+    def timed_forward(*args: Any) -> Any:
+        if explaining:
+            return forward(*args)
+        result: list[Any] = []
+        inside.append(seconds(lambda: result.append(forward(*args)), device))
+        return result[0]
+
+    method.explain, model.forward = timed_explain, timed_forward  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        del method.explain, model.forward

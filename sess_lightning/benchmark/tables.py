@@ -1,0 +1,35 @@
+"""Rows of a benchmark as CSV and as a Markdown table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+Row = Mapping[str, object]
+
+
+def write_csv(path: Path, rows: Sequence[Row]) -> None:
+    """Write rows with the columns of the first one."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
+    """A Markdown table.
+
+    Args:
+        rows: at least one.
+        columns: heading of each column, and the format of its values, e.g. `{"seconds": ".3f"}`.
+
+    Example:
+        >>> print(markdown([{"name": "a", "s": 0.25}], {"name": "", "s": ".1f"}))
+        | name | s |
+        |---|---|
+        | a | 0.2 |
+    """
+    lines = [" | ".join(columns), "|".join("---" for _ in columns)]
+    lines += [" | ".join(format(row[name], spec) for name, spec in columns.items()) for row in rows]
+    return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines)

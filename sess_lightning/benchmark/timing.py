@@ -1,0 +1,70 @@
+"""Times and memory of whatever runs on one device: synchronised, alternating, medians."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+
+import torch
+
+_STATM = Path("/proc/self/statm")
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Time of one call, the device's queue drained before and after."""
+    _synchronize(device)
+    begin = time.perf_counter()
+    work()
+    _synchronize(device)
+    return time.perf_counter() - begin
+
+
+def alternate(works: Sequence[Callable[[], object]], device: torch.device, repeats: int) -> list[list[float]]:
+    """Times of each work, taken in turn, so that a slow moment of the machine meets all of them."""
+    times: list[list[float]] = [[] for _ in works]
+    for _ in range(repeats):
+        for work, own in zip(works, times, strict=True):
+            own.append(seconds(work, device))
+    return times
+
+
+def fastest(works: Sequence[Callable[[], object]], device: torch.device, repeats: int = 3) -> int:
+    """Number of the work with the smallest median time, after one untimed round."""
+    for work in works:
+        work()
+    times = alternate(works, device, repeats)
+    return min(range(len(works)), key=lambda number: median(times[number]))
+
+
+def peak_megabytes(work: Callable[[], object], device: torch.device) -> float:
+    """Most memory during one call: allocated on a CUDA device, resident on a CPU (NaN where that cannot be read)."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if not _STATM.exists():
+        work()
+        return float("nan")
+    peak, done = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.002):
+            peak = max(peak, int(_STATM.read_text().split()[1]))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        work()
+    finally:
+        done.set()
+        thread.join()
+    return peak * 4096 / 2**20
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
