@@ -116,12 +116,12 @@ class Explainer:
         self, model: nn.Module, squashed: Tensor, targets: Tensor, images: list[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
         """The base method alone on the whole image, squashed to the window and brought back to the image's size."""
-        count = self.sess.batch_size or default_batch_size(model_device(model, squashed.device))
+        window = (squashed.shape[-2], squashed.shape[-1])
+        count = self.sess.batch_size or default_batch_size(model_device(model, squashed.device), window)
         with probe(model):
             parts = zip(squashed.split(count), targets.split(count), strict=True)
             maps = torch.cat([explain(self.sess.method, model, part, classes).maps for part, classes in parts])
         valid = minmax(maps)[1]
-        window = (squashed.shape[-2], squashed.shape[-1])
         resized = [
             F.interpolate(m[None, None], size=image.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
             for m, image in zip(normalised_maps(maps, window), images, strict=True)

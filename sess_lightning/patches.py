@@ -77,13 +77,14 @@ class Patches:
         device = self.targets.device
         counts = [len(w) for w in self.windows]
         classes = self.targets.repeat_interleave(torch.tensor(counts).to(device), output_size=sum(counts))
-        size = self.batch_size or default_batch_size(device)
+        window = self.windows[0][0]
+        shape = (window.y2 - window.y1, window.x2 - window.x1)
+        size = self.batch_size or default_batch_size(device, shape)
         done = filled = 0
         batch: Tensor | None = None
         for image, windows in zip(self.images, self.windows, strict=True):
             for patch in iter_patches(image.to(device), windows):
                 if batch is None:
-                    shape = (patch.shape[-2], patch.shape[-1])
                     batch = empty_batch(min(size, len(classes) - done), patch, shape)
                 batch[filled] = patch
                 filled += 1

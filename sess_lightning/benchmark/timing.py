@@ -31,12 +31,14 @@ def alternate(works: Sequence[Callable[[], object]], device: torch.device, repea
     return times
 
 
-def fastest(works: Sequence[Callable[[], object]], device: torch.device, repeats: int = 3) -> int:
-    """Number of the work with the smallest median time, after one untimed round."""
+def fastest(
+    works: Sequence[Callable[[], object]], amounts: Sequence[int], device: torch.device, repeats: int = 3
+) -> int:
+    """Number of the work with the smallest median time for its amount, after one untimed round."""
     for work in works:
         work()
     times = alternate(works, device, repeats)
-    return min(range(len(works)), key=lambda number: median(times[number]))
+    return min(range(len(works)), key=lambda number: median(times[number]) / amounts[number])
 
 
 def peak_megabytes(work: Callable[[], object], device: torch.device) -> float:

@@ -30,7 +30,8 @@ class GroupCAM(BaseMethod):
         groups: of consecutive channels; 32 as in the paper. A layer of fewer channels has a group for each.
         reshape: function from the layer's output to `(N, C, h, w)`, as for `GradCAM`.
         activation: `"softmax"`, or `"sigmoid"` for multi-label heads.
-        batch_size: masked images per forward; `None`: as many as are explained at a time, at least 8.
+        batch_size: masked images per forward; `None`: as many as are explained at a time, at least 4 of 224 x
+            224 pixels or the like.
 
     Raises:
         ValueError: if an argument is out of its range.

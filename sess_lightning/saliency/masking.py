@@ -12,11 +12,11 @@ from sess_lightning.probing import default_batch_size
 
 
 def forward_count(batch_size: int | None, images: Tensor) -> int:
-    """Masked images per forward: what the user said, else the batch given, but not less than the device's default.
+    """Masked images per forward: what the user said, else the batch given, but not less than what is best on a CPU.
 
     SESS bounds its memory by the patches that it gives, so a method must not take many more than those at a time.
     """
-    return batch_size or max(len(images), default_batch_size(torch.device("cpu")))
+    return batch_size or max(len(images), default_batch_size(torch.device("cpu"), (images.shape[-2], images.shape[-1])))
 
 
 def pair_batches(images: int, masks: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -27,7 +27,8 @@ class RISE(BaseMethod):
         probability: `p` that a cell is shown; 0.5 as in the paper.
         activation: `"softmax"`, or `"sigmoid"` for multi-label heads.
         seed: of the masks.
-        batch_size: masked images per forward; `None`: as many as are explained at a time, at least 8.
+        batch_size: masked images per forward; `None`: as many as are explained at a time, at least 4 of 224 x
+            224 pixels or the like.
 
     Raises:
         ValueError: if an argument is out of its range.
