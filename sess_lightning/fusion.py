@@ -124,17 +124,21 @@ def _geometry(size: Size, windows: tuple[Window, ...], device: torch.device, dty
     return tuple(chunks)
 
 
-def _lerp(maps: Tensor, taps: _Taps, axis: int) -> Tensor:
-    """Sample `(K, h, w)` along `axis` (1 or 2) at the positions of `taps`."""
-    total = None
-    for index, weight in zip(taps.indices, taps.weights, strict=True):
-        shape = (*index.shape, 1) if axis == 1 else (index.shape[0], 1, index.shape[1])
-        expanded = list(maps.shape)
-        expanded[axis] = index.shape[1]
-        picked = maps.gather(axis, index.view(shape).expand(expanded)) * weight.view(shape)
-        total = picked if total is None else total + picked
-    assert total is not None  # noqa: S101 - there are always two taps
-    return total
+def _sampled(maps: Tensor, rows: _Taps, columns: _Taps) -> Tensor:
+    """Sample `(K, h, w)` at the rows and columns of the taps: `(K, n, m)`."""
+    count, height, width = maps.shape
+    lines = maps.reshape(count * height, width)
+    start = torch.arange(0, count * height, height, device=maps.device)[:, None]
+    by_row = [  # whole lines are copied, which is faster than to gather their pixels
+        lines.index_select(0, (start + index).flatten()).view(*index.shape, width) * weight[:, :, None]
+        for index, weight in zip(rows.indices, rows.weights, strict=True)
+    ]
+    sampled = by_row[0].add_(by_row[1])
+    by_column = [
+        sampled.gather(2, index[:, None].expand(-1, sampled.shape[1], -1)) * weight[:, None]
+        for index, weight in zip(columns.indices, columns.weights, strict=True)
+    ]
+    return by_column[0].add_(by_column[1])
 
 
 def _calibrated_chunks(
@@ -144,14 +148,18 @@ def _calibrated_chunks(
     for patches, rows, columns in _geometry(size, tuple(windows), maps.device, maps.dtype):
         window = windows[patches.start]
         normalised = normalised_maps(maps[patches], (window.y2 - window.y1, window.x2 - window.x1))
-        yield patches, rows.first.tolist(), columns.first.tolist(), _lerp(_lerp(normalised, rows, 1), columns, 2)
+        yield patches, rows.first.tolist(), columns.first.tolist(), _sampled(normalised, rows, columns)
 
 
 def normalised_maps(maps: Tensor, size: Size) -> Tensor:
     """Maps `(K, h, w)` brought to `size` bilinearly and min-max normalised: a base method's map as SESS uses it."""
+    # Interpolation stays between the extremes: what is finite here is finite there, and zeros stay zeros.
+    finite = torch.isfinite(maps.amax((-2, -1), keepdim=True) - maps.amin((-2, -1), keepdim=True))
+    maps = torch.where(finite, maps, 0)
     if tuple(maps.shape[-2:]) != tuple(size):
         maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-    return minmax(maps)[0]
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return (maps - low).div_(torch.where(high > low, high - low, 1))
 
 
 def fuse(

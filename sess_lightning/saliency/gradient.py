@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from sess_lightning.outputs import class_logits, read_logits
@@ -85,7 +86,7 @@ def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> tuple[T
         RuntimeError: if no gradient reaches the pixels; says what may be the cause.
     """
     leaf = images.detach().clone(memory_format=torch.preserve_format).requires_grad_(True)
-    with _gradients_throughout(model):
+    with _gradients_throughout():
         # A clone, as the first layer may work in place.
         logits = read_logits(model(leaf.clone(memory_format=torch.preserve_format)))
         try:
@@ -152,13 +153,14 @@ def _positive(gradient: Tensor) -> Tensor:
 
 
 @contextmanager
-def _gradients_throughout(model: nn.Module) -> Iterator[None]:
+def _gradients_throughout() -> Iterator[None]:
     """Gradients on in every module, also in a trunk under its own `torch.no_grad()`."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.enable_grad())
-        for module in model.modules():
-            stack.callback(module.register_forward_pre_hook(_switch_on).remove)
-        yield
+    handle = register_module_forward_pre_hook(_switch_on)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        handle.remove()
 
 
 def _switch_on(module: nn.Module, args: Any) -> None:

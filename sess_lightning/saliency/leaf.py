@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sess_lightning.layers import Reshape, find_target_layer, get_layer, to_grid
 from sess_lightning.outputs import class_logits, read_logits
@@ -72,6 +73,7 @@ class _Leaf:
     def __init__(self, model: nn.Module, name: str) -> None:
         self._model, self._name, self._layer = model, name, model.get_submodule(name)
         self._activation: Tensor | None = None
+        self._ancestors: set[nn.Module] = set()
         self._below: set[nn.Module] = set()
         self._differentiating = False
 
@@ -80,12 +82,10 @@ class _Leaf:
         """Hooks on while a forward pass runs; surrounding contexts give the grad mode back that they switch."""
         # An ancestor begins before the layer and ends behind it: it belongs to neither side.
         parts = self._name.split(".")
-        ancestors = {self._model.get_submodule(".".join(parts[:i])) for i in range(len(parts) + 1)}
+        self._ancestors = {self._model.get_submodule(".".join(parts[:i])) for i in range(len(parts))}
         with ExitStack() as stack:
-            for module in self._model.modules():
-                if module not in ancestors:
-                    stack.callback(module.register_forward_pre_hook(self._on_enter).remove)
-            stack.callback(self._layer.register_forward_pre_hook(self._on_enter).remove)
+            # One hook for every module of the process: to give each of the model's its own costs more than it does.
+            stack.callback(register_module_forward_pre_hook(self._on_enter).remove)
             stack.callback(self._layer.register_forward_hook(self._on_layer).remove)
             with torch.enable_grad():
                 yield self
@@ -110,6 +110,8 @@ class _Leaf:
         return self._activation.detach(), gradient
 
     def _on_enter(self, module: nn.Module, args: Any) -> None:
+        if module in self._ancestors:
+            return
         if self._differentiating:
             torch.set_grad_enabled(module not in self._below)
         elif self._activation is None:
