@@ -1,50 +1,28 @@
-"""Bad input gets a clear error before work starts: what SESS accepts as options and as images."""
+"""Bad input gets a clear error before work starts: options and images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sess_lightning.fusion import POOLS
-from sess_lightning.outputs import ACTIVATIONS
 
-if TYPE_CHECKING:
-    from sess_lightning.sess import SESS
+def check_share(name: str, value: Any, advice: str = "") -> None:
+    """Raise a `ValueError` unless `value` is a number in [0, 1)."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value < 1:
+        raise ValueError(f"Expected argument `{name}` to be in [0, 1), but got {value!r}.{advice}")
 
 
-def check_options(sess: SESS) -> None:
-    """Check the options of a `SESS`.
-
-    Raises:
-        ValueError: naming the argument, what was expected and what came.
-    """
-    _check_pyramid(sess.num_scales, sess.scales, sess.window_size)
-    _check_pair("window_size", sess.window_size)
-    _check_pair("step_size", sess.step_size)
-    if (
-        sess.window_size
-        and sess.step_size
-        and any(s > w for s, w in zip(sess.step_size, sess.window_size, strict=True))
-    ):
+def check_step(step: tuple[int, int] | None, window: tuple[int, int] | None) -> None:
+    """Raise a `ValueError` if steps of the window would leave gaps."""
+    if window and step and any(s > w for s, w in zip(step, window, strict=True)):
         raise ValueError(
-            f"Expected argument `step_size` to be at most `window_size` {sess.window_size}, as a larger step "
-            "leaves gaps, "
-            f"but got {sess.step_size}."
+            f"Expected argument `step_size` to be at most `window_size` {window}, as a larger step leaves gaps, but "
+            f"got {step}."
         )
-    if not _is_number(sess.prefilter_ratio) or not 0 <= sess.prefilter_ratio < 1:
-        raise ValueError(
-            "Expected argument `prefilter_ratio` to be in [0, 1), the share of patches to leave out, but got "
-            f"{sess.prefilter_ratio!r}: at 1 no patch would be left. Use e.g. 0.99 to keep the best 1 %."
-        )
-    if not _is_number(sess.threshold) or not 0 <= sess.threshold < 1:
-        raise ValueError(f"Expected argument `threshold` to be in [0, 1), but got {sess.threshold!r}.")
-    check_choice("pool", sess.pool, POOLS)
-    check_choice("activation", sess.activation, ACTIVATIONS)
-    check_choice("search", sess.search, ("exhaustive",))
-    check_count("batch_size", sess.batch_size, optional=True)
 
 
 def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
@@ -109,7 +87,8 @@ def _check_image(number: int, image: Any) -> None:
         )
 
 
-def _check_pyramid(num_scales: Any, scales: Any, window: Any) -> None:
+def check_pyramid(num_scales: Any, scales: Any, window: Any) -> None:
+    """Raise a `ValueError` unless exactly one of `num_scales` and `scales` says which scales, and the window fits."""
     if scales is None:
         check_count("num_scales", num_scales)
         return
@@ -126,7 +105,8 @@ def _check_pyramid(num_scales: Any, scales: Any, window: Any) -> None:
         )
 
 
-def _check_pair(name: str, value: Any) -> None:
+def check_pair(name: str, value: Any) -> None:
+    """Raise a `ValueError` unless `value` is a pair of positive ints, or None."""
     if value is not None and not (isinstance(value, tuple) and len(value) == 2 and all(map(_is_positive_int, value))):
         raise ValueError(
             f"Expected argument `{name}` to be a positive int, a pair (vertical, horizontal) of them, or None, "
@@ -136,7 +116,3 @@ def _check_pair(name: str, value: Any) -> None:
 
 def _is_positive_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

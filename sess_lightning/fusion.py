@@ -1,9 +1,8 @@
 """Calibration, score weights, Eq. 2, min-max and smoothing (Algorithm 1, lines 14-16): pure tensors.
 
 A patch map becomes a piece of the image's map by two gathers and two lerps per axis. No canvas per patch is made, and
-no
-matrix product, which reduced-precision hardware would blur. Positions and weights come from float64: in float32, values
-that should be exactly 0 at the edge of a patch become tiny positives and count in the denominator of Eq. 2.
+no matrix product, which reduced-precision hardware would blur. Positions and weights come from float64: in float32,
+values that should be exactly 0 at the edge of a patch become tiny positives and count in the denominator of Eq. 2.
 """
 
 from __future__ import annotations

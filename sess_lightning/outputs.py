@@ -23,8 +23,7 @@ def read_logits(output: Any) -> Tensor:
     """Class logits `(N, K)` from the output of a model.
 
     Understood are a tensor `(N, K)`, `(N,)` (one logit) or `(N, K, 1, 1)` (a fully convolutional head), and an object
-    or
-    mapping that holds such a tensor as `logits`.
+    or mapping that holds such a tensor as `logits`.
 
     Raises:
         TypeError: if the output holds no logits.

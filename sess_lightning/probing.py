@@ -1,8 +1,7 @@
 """The one place that touches the user's model: whatever a probe changes is as before when it ends.
 
 Nothing here calls `train()`, `eval()`, `backward()` or `zero_grad()`: flags are set and set back one by one, because a
-user's
-`train()` may do more than set flags and a frozen layer must stay frozen.
+`train()` of the user's own may do more than set flags and a frozen layer must stay frozen.
 """
 
 from __future__ import annotations

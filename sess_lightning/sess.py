@@ -14,8 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning import fusion
-from sess_lightning.checks import check_images, check_options
-from sess_lightning.outputs import check_targets, predicted_classes, read_logits
+from sess_lightning.checks import (
+    check_choice,
+    check_count,
+    check_images,
+    check_pair,
+    check_pyramid,
+    check_share,
+    check_step,
+)
+from sess_lightning.outputs import ACTIVATIONS, check_targets, predicted_classes, read_logits
 from sess_lightning.patches import Patches
 from sess_lightning.probing import default_batch_size, model_device, probe
 from sess_lightning.saliency.explanation import Method
@@ -29,8 +37,7 @@ class SESSResult:
 
     Attributes:
         maps: `(B, H, W)` in [0, 1], float32 (float64 for float64 models), on the model's device; a list of `(H, W)`
-            where
-            the sizes differ.
+            where the sizes differ.
         targets: `(B,)` long, the classes explained.
         scores: one `(P,)` an image: probability of the class for every patch, `S^c` in the paper.
         windows: one `(P, 6)` int an image: x1, y1, x2, y2 in the scaled image, then its height and width.
@@ -57,29 +64,29 @@ class SESS:
     Any base method, any classifier, images of any size.
 
     Args:
-        method: the base method: a name (`"gradcam"`), a method object, a dotted path, or any callable
-            `(model, images, targets) -> maps`.
+        method: the base method: a name (`"gradcam"`, see `sess_lightning.saliency.method_names()`), a method object, a
+            dotted path, or any callable `(model, images, targets) -> maps`.
         num_scales: scales of the pyramid, `n` in the paper. The image is scaled to cover the window times `1 + 2/7 i`.
-            12, the
-            released default; fewer cost less and blur more.
-        scales: the short sides in pixels instead, e.g. `[352, 608, 864]`; excludes `num_scales`.
+            12, the released default; fewer cost less and blur more.
+        scales: the short sides in pixels instead, e.g. `[288, 544, 800]`; excludes `num_scales`. When time counts, take
+            these three for a window of 224: a quarter of the patches of 12 scales, and pointing as accurate.
         window_size: what the network sees at a time, in pixels: an int, `(h, w)`, or `None` for the size of the images
-            given.
-            224, the training size of most ImageNet models.
+            given. 224, the training size of most ImageNet models.
         step_size: distance of two windows, an int or `(vertical, horizontal)`; `None` means the window: no overlap but
-            at the
-            border. Smaller is finer and dearer (Fig. 10).
+            at the border. Smaller is finer and dearer (Fig. 10).
         prefilter_ratio: `r` in [0, 1): of `N` patches the `N - int(N r)` with the best scores are explained. 0 by
-            default: with
-            Grad-CAM, maps come out of the scoring pass itself, so filtering would save nothing.
+            default: with Grad-CAM, maps come out of the scoring pass itself, so filtering would save nothing. For
+            methods that need passes of their own, 0.9 to 0.99 saves most of the cost.
         threshold: theta of Eq. 2, applied to the weighted map. 0, as in the paper.
         pool: `"mean"` (Eq. 2), `"plain_mean"` (divides by the number of patches: Fig. 9) or `"max"`.
         weight_by_score: weigh every patch by `p / max(p)` over all patches of the image (Fig. 7 switches this off).
         minmax: min-max after fusion, before smoothing, as the paper's text says (the released code does not).
         smooth: Gaussian of 11 pixels, sigma 5.
         activation: `"softmax"`, or `"sigmoid"` for multi-label heads.
-        batch_size: patches per forward; bounds the memory. `None`: 4 on a CPU (more where the window
-            is smaller than 224), 64 on an accelerator, the fastest there.
+        search: `"exhaustive"`, every window of every scale. (Choosing windows by a coarse map first was measured and
+            left out: it found nothing that fewer `scales` do not find at the same cost.)
+        batch_size: patches per forward; bounds the memory. `None`: on a CPU 4, more where the window is smaller than
+            224; 64 on an accelerator.
 
     Raises:
         ValueError, TypeError: if an argument is out of its range; names it and what was expected.
@@ -122,7 +129,7 @@ class SESS:
         self.activation = activation
         self.search = search
         self.batch_size = batch_size
-        check_options(self)
+        self._check()
 
     def __call__(
         self,
@@ -138,8 +145,7 @@ class SESS:
             model: any classifier; its modes, gradients, hooks and random states are as before when this returns.
             images: `(B, C, H, W)`, or a list of `(C, H, W)` of any sizes, normalised as the model expects.
             targets: `(B,)` long, the classes to explain; `None` explains the class predicted for the whole image,
-                squashed
-                to the window.
+                squashed to the window.
             keep_patches: keep the calibrated map of every patch, which takes `K x H x W` floats an image.
 
         Raises:
@@ -170,6 +176,19 @@ class SESS:
             patch_maps=[one.patch_maps for one in fused if one.patch_maps is not None] if keep_patches else None,
             unsmoothed=[one.unsmoothed for one in fused if one.unsmoothed is not None] if keep_patches else None,
         )
+
+    def _check(self) -> None:
+        check_pair("window_size", self.window_size)
+        check_pair("step_size", self.step_size)
+        check_step(self.step_size, self.window_size)
+        check_pyramid(self.num_scales, self.scales, self.window_size)
+        advice = " It is the share of patches to leave out: 0.99 keeps the best 1 %, at 1 none would be left."
+        check_share("prefilter_ratio", self.prefilter_ratio, advice)
+        check_share("threshold", self.threshold)
+        check_choice("pool", self.pool, fusion.POOLS)
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("search", self.search, ("exhaustive",))
+        check_count("batch_size", self.batch_size, optional=True)
 
     def window_for(self, images: Sequence[Tensor]) -> Size:
         """Height and width of the window for these images: `window_size`, or the size that they all have.

@@ -22,8 +22,7 @@ def small_cnn(num_classes: int) -> nn.Sequential:
 
     Returns:
         The network: `(N, 3, H, W)`, H and W at least 8, to logits `(N, num_classes)`. Its two parts are called
-        `features`
-        and `head`.
+        `features` and `head`.
 
     Example:
         >>> import torch

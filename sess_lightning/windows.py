@@ -107,7 +107,8 @@ def sliding_windows(sizes: tuple[Size, ...], window: Size, step: Size) -> tuple[
 def resize(images: Tensor, size: Size) -> Tensor:
     """Resize `(N, C, H, W)` bilinearly with antialiasing, as torchvision does; the same tensor if the size is right.
 
-    Where nothing shrinks, antialiasing changes no pixel by more than 1e-7 and would cost half as much again. Computed in float32 (float64 for float64 input): interpolation in half precision would shift grey values.
+    Where nothing shrinks, antialiasing changes no pixel by more than 1e-7 and would cost half as much again. Computed
+    in float32 (float64 for float64 input): interpolation in half precision would shift grey values.
     """
     if tuple(images.shape[-2:]) == tuple(size):
         return images

@@ -208,7 +208,7 @@ def test_method_names():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prefilter_ratio": 1.0}, r"`prefilter_ratio` to be in \[0, 1\).*1\.0.*no patch would be left"),
+        ({"prefilter_ratio": 1.0}, r"`prefilter_ratio` to be in \[0, 1\).*1\.0.*none would be left"),
         ({"prefilter_ratio": -0.1}, "`prefilter_ratio`"),
         ({"num_scales": 0}, "`num_scales`"),
         ({"num_scales": 3, "scales": [224]}, "only one of `num_scales` and `scales`"),

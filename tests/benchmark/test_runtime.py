@@ -1,0 +1,78 @@
+"""`sess-lightning benchmark runtime` in small: what it counts and what it writes."""
+
+import csv
+
+import pytest
+import torch
+from torch import nn
+
+from sess_lightning.benchmark import runtime as module
+from sess_lightning.cli import main
+
+
+class Tiny(nn.Module):
+    """Counts the images that it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, 4, 1), nn.ReLU(), nn.Conv2d(6, 6, 3, 2, 1), nn.ReLU())
+        self.head = nn.Linear(6, 4)
+        self.seen = 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        return self.head(self.body(x).mean((2, 3)))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    model = Tiny()
+    monkeypatch.setattr(module, "WINDOW", 64)
+    monkeypatch.setattr(module.torchvision.models, "get_model", lambda name, weights: model)
+    return model
+
+
+def test_writes_a_row_for_each_setting(tiny, tmp_path, capsys):
+    command = "benchmark runtime --model tiny --methods gradcam,guidedbp --scales 1,3 --ratios 0,0.5 --repeats 1"
+    main([*command.split(), "--image_size", "64x96", "--images", "2", "--out", str(tmp_path / "new")])
+    with (tmp_path / "new" / "runtime.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    settings = [(r["method"], r["scales"], r["r"]) for r in rows]
+    assert settings == [  # Grad-CAM gives scores and maps in one pass: its cost does not depend on r
+        ("gradcam", "1", "0.0"), ("gradcam", "3", "0.0"),
+        ("guidedbp", "1", "0.0"), ("guidedbp", "1", "0.5"), ("guidedbp", "3", "0.0"), ("guidedbp", "3", "0.5"),
+    ]  # fmt: skip
+    assert [float(r["patches"]) for r in rows] == [2, 2 + 4 + 6, 2, 2, 12, 12]
+    assert [float(r["kept"]) for r in rows] == [2, 12, 2, 1, 12, 6]
+    assert all(float(r["SESS s"]) > 0 and float(r["bare s"]) > 0 and float(r["base s"]) > 0 for r in rows)
+    assert all(0 < float(r["own work"]) < 1 for r in rows)
+    printed = capsys.readouterr().out
+    assert (tmp_path / "new" / "runtime.md").read_text().strip() in printed
+    assert "`tiny`, 2 images of 64x96, cpu with 1 threads, 32 bit, medians of 1" in printed
+
+
+@pytest.mark.parametrize(
+    ("method", "ratio", "forwards"),
+    [("gradcam", 0.0, 10), ("guidedbp", 0.0, 4), ("guidedbp", 0.5, 14), ("groupcam", 0.0, 4 * 34),
+     ("groupcam", 0.5, 10 + 4 * 34), ("rise", 0.5, 10 + 4 * 4000)],
+)  # fmt: skip
+def test_the_floor_is_the_passes_that_nobody_could_do_without(tiny, method, ratio, forwards):
+    setting = module._Setting.of("tiny", 1, "64x64", None, "cpu", "32")
+    bare = setting._bare(module.resolve_method(method), 10, 4, ratio, 8, "channels_last")
+    tiny.seen = 0
+    bare()
+    assert tiny.seen == forwards
+
+
+def test_nothing_of_the_timing_stays(tiny, tmp_path):
+    module.runtime("tiny", "gradcam", "1", "0", repeats=1, image_size="64x64", out=str(tmp_path), precision="bf16")
+    assert "forward" not in vars(tiny)
+    with pytest.raises(ValueError, match="`precision` to be '32' or 'bf16', but got '16'"):
+        module.runtime(precision="16", out=str(tmp_path))
+
+
+def test_best_forward_is_one_of_the_choices(tiny):
+    count, memory_format = module._Setting.of("tiny", 1, "64x64", None, "cpu", "32").best_forward()
+    assert count in (1, 4, 8, 16, 64)
+    assert memory_format in ("contiguous", "channels_last")
+    assert torch.is_grad_enabled()
