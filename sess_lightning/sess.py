@@ -160,14 +160,20 @@ class SESS:
             targets = check_targets(targets, len(images)).to(device, copy=True)
             windows = [self.windows_for(_size(image), window) for image in images]
             patches = Patches(model, images, windows, targets, self.activation, self.batch_size)
-            fused = [
-                self._fuse(part, image_windows, _size(image), keep_patches)
-                for part, image_windows, image in zip(self._explained(patches), windows, images, strict=True)
-            ]
-        one_size = len({_size(image) for image in images}) == 1
-        maps = [one.map for one in fused]
+            one_size = len({_size(image) for image in images}) == 1
+            maps: list[Tensor] = []
+            stacked: Tensor | None = None
+            fused: list[_Fused] = []
+            for part, image_windows, image in zip(self._explained(patches), windows, images, strict=True):
+                saliency, rest = self._fuse(part, image_windows, _size(image), keep_patches)
+                if one_size:  # in its place at once: torch.stack would hold all maps twice
+                    stacked = saliency.new_empty((len(images), *saliency.shape)) if stacked is None else stacked
+                    stacked[len(fused)] = saliency
+                else:
+                    maps.append(saliency)
+                fused.append(rest)
         return SESSResult(
-            maps=torch.stack(maps) if one_size else maps,
+            maps=maps if stacked is None else stacked,
             targets=targets,
             scores=[one.scores for one in fused],
             windows=[torch.tensor(w, dtype=torch.int32) for w in windows],
@@ -245,8 +251,10 @@ class SESS:
         for scores, kept, (maps, _) in zip(all_scores, all_kept, explanations, strict=True):
             yield _Explained(scores, kept, maps)
 
-    def _fuse(self, part: _Explained, windows: Sequence[Window], size: Size, keep_patches: bool) -> _Fused:
-        """Lines 14-16, then min-max and smoothing; and whether the map says anything."""
+    def _fuse(
+        self, part: _Explained, windows: Sequence[Window], size: Size, keep_patches: bool
+    ) -> tuple[Tensor, _Fused]:
+        """Lines 14-16, then min-max and smoothing: the map `(H, W)`, and what else is known."""
         everything = len(part.kept) == len(windows)
         kept_windows = windows if everything else [windows[i] for i in part.kept.tolist()]
         weights = None
@@ -256,8 +264,7 @@ class SESS:
         fused = fusion.fuse(part.maps, kept_windows, weights, size, self.pool, self.threshold)
         normalised, valid = fusion.minmax(fused)
         fused = torch.where(valid, normalised if self.minmax else fused, 0)
-        return _Fused(
-            map=fusion.smooth(fused) if self.smooth else fused,
+        return fusion.smooth(fused) if self.smooth else fused, _Fused(
             valid=valid,
             scores=part.scores,
             kept=part.kept,
@@ -279,9 +286,8 @@ class _Explained(NamedTuple):
 
 
 class _Fused(NamedTuple):
-    """What becomes of it."""
+    """What becomes of it, besides the map."""
 
-    map: Tensor  # (H, W)
     valid: Tensor  # () bool
     scores: Tensor
     kept: Tensor
