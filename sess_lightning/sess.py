@@ -68,7 +68,7 @@ class SESS:
             dotted path, or any callable `(model, images, targets) -> maps`.
         num_scales: scales of the pyramid, `n` in the paper. The image is scaled to cover the window times `1 + 2/7 i`.
             12, the released default; fewer cost less and blur more.
-        scales: the short sides in pixels instead, e.g. `[288, 544, 800]`; excludes `num_scales`. When time counts, take
+        scales: the short sides in pixels instead, e.g. `[352, 544, 736]`; excludes `num_scales`. When time counts, take
             these three for a window of 224: a quarter of the patches of 12 scales, and pointing as accurate.
         window_size: what the network sees at a time, in pixels: an int, `(h, w)`, or `None` for the size of the images
             given. 224, the training size of most ImageNet models.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from sess_lightning.benchmark.tables import Row, markdown, write_csv
 from sess_lightning.benchmark.timing import alternate, fastest, peak_megabytes, seconds
+from sess_lightning.metrics import perturbation_curve
 from sess_lightning.probing import probe
 from sess_lightning.saliency import RISE, GroupCAM
 from sess_lightning.saliency.explanation import BaseMethod
@@ -29,8 +31,8 @@ WINDOW = 224
 _BATCH_SIZES = (1, 4, 8, 16, 64)
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 _COLUMNS = {
-    "method": "", "scales": "", "r": "g", "patches": ".0f", "kept": ".0f", "base s": ".3f", "SESS s": ".3f",
-    "bare s": ".3f", "SESS/bare": ".2f", "own work": ".1%", "peak MB": ".0f",
+    "method": "", "scales": "", "r": "g", "patches": ".0f", "kept": ".0f", "alone s": ".3f", "s": ".3f",
+    "bare s": ".3f", "s / bare s": ".2f", "own work": ".1%", "peak MB": ".0f",
 }  # fmt: skip
 
 
@@ -41,6 +43,7 @@ def runtime(
     ratios: str = "0,0.5,0.99",
     images: int = 1,
     image_size: str = "224x224",
+    metric_images: int = 4,
     batch_size: int | None = None,
     repeats: int = 5,
     device: str = "auto",
@@ -51,7 +54,8 @@ def runtime(
 
     Each row alternates, in one run, SESS with the bare passes of the same patches: a forward for each patch that is
     scored, and what the base method needs for each patch that is kept (for gradients forward and backward, for
-    Group-CAM its masked forwards). Bare forwards run at the batch size and memory format that are fastest here.
+    Group-CAM its masked forwards). Bare forwards run at the batch size and memory format that are fastest here. A last
+    row measures insertion and deletion against the bare forwards of their perturbed images.
 
     Args:
         model: name of a torchvision classifier.
@@ -60,6 +64,7 @@ def runtime(
         ratios: pre-filter ratios, separated by commas; single-pass methods run only the first.
         images: images per call.
         image_size: height x width of the images.
+        metric_images: images of 224 x 224 whose insertion and deletion are measured; 0 leaves that row out.
         batch_size: patches per forward in SESS; the device's default if left out.
         repeats: rounds; the table gives medians.
         device: "auto" (CUDA where there is one), or a torch device.
@@ -80,8 +85,11 @@ def runtime(
         f"medians of {repeats}; fastest bare forward: batch {count}, {memory_format}; seconds and patches per image."
     )
     rows: list[Row] = []
-    for name, n, r in tqdm(jobs, desc="runtime", unit="row"):
-        rows.append(setting.row(name, n, r, count, memory_format, repeats))
+    works = [partial(setting.row, *job, count, memory_format, repeats) for job in jobs]
+    if metric_images:
+        works.append(partial(setting.metric_row, metric_images, count, memory_format, repeats))
+    for work in tqdm(works, desc="runtime", unit="row"):
+        rows.append(work())
         write_csv(folder / "runtime.csv", rows)
         (folder / "runtime.md").write_text(f"{head}\n\n{markdown(rows, _COLUMNS)}\n")
     print((folder / "runtime.md").read_text())
@@ -180,11 +188,37 @@ class _Setting:
             "r": ratio,
             "patches": patches / total,
             "kept": kept / total,
-            "base s": median(base_times) / total,
-            "SESS s": median(sess_times) / total,
+            "alone s": median(base_times) / total,
+            "s": median(sess_times) / total,
             "bare s": median(bare_times) / total,
-            "SESS/bare": median(s / b for s, b in zip(sess_times, bare_times, strict=True)),
+            "s / bare s": median(s / b for s, b in zip(sess_times, bare_times, strict=True)),
             "own work": _own_share(sess, self.model, enhanced, device),
+            "peak MB": memory,
+        }
+
+    def metric_row(self, images: int, count: int, memory_format: str, repeats: int) -> Row:
+        """Insertion and deletion of some images, 28 steps each, against the forwards of the perturbed images."""
+        device = self.images.device
+        pixels = torch.randn(images, 3, WINDOW, WINDOW, generator=torch.Generator().manual_seed(1)).to(device)
+        saliency = torch.rand(images, WINDOW, WINDOW, generator=torch.Generator().manual_seed(2)).to(device)
+        targets = torch.zeros(images, dtype=torch.long, device=device)
+
+        def both() -> None:
+            with self.autocast():
+                for mode in ("insertion", "deletion"):
+                    perturbation_curve(self.model, pixels, saliency, targets, mode, batch_size=self.batch_size)
+
+        forwards = 2 * 29
+        bare = self.forwards(forwards * images, count, memory_format)
+        memory = peak_megabytes(both, device)
+        bare_times, times = alternate([bare, both], device, repeats)
+        return {
+            **dict.fromkeys(_COLUMNS),
+            "method": f"insertion + deletion of {images}",
+            "patches": forwards,
+            "s": median(times) / images,
+            "bare s": median(bare_times) / images,
+            "s / bare s": median(t / b for t, b in zip(times, bare_times, strict=True)),
             "peak MB": memory,
         }
 

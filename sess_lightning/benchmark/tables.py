@@ -22,7 +22,7 @@ def markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
 
     Args:
         rows: at least one.
-        columns: heading of each column, and the format of its values, e.g. `{"seconds": ".3f"}`.
+        columns: heading of each column, and the format of its values, e.g. `{"seconds": ".3f"}`; None stays empty.
 
     Example:
         >>> print(markdown([{"name": "a", "s": 0.25}], {"name": "", "s": ".1f"}))
@@ -31,5 +31,7 @@ def markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
         | a | 0.2 |
     """
     lines = [" | ".join(columns), "|".join("---" for _ in columns)]
-    lines += [" | ".join(format(row[name], spec) for name, spec in columns.items()) for row in rows]
+    for row in rows:
+        cells = ("" if row[name] is None else format(row[name], spec) for name, spec in columns.items())
+        lines.append(" | ".join(cells))
     return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines)

@@ -34,9 +34,25 @@ def tiny(monkeypatch):
 
 def test_writes_a_row_for_each_setting(tiny, tmp_path, capsys):
     command = "benchmark runtime --model tiny --methods gradcam,guidedbp --scales 1,3 --ratios 0,0.5 --repeats 1"
-    main([*command.split(), "--image_size", "64x96", "--images", "2", "--out", str(tmp_path / "new")])
+    main(
+        [
+            *command.split(),
+            "--image_size",
+            "64x96",
+            "--images",
+            "2",
+            "--metric_images",
+            "3",
+            "--out",
+            str(tmp_path / "new"),
+        ]
+    )
     with (tmp_path / "new" / "runtime.csv").open() as file:
-        rows = list(csv.DictReader(file))
+        *rows, metric = csv.DictReader(file)
+    assert metric["method"] == "insertion + deletion of 3"
+    assert float(metric["patches"]) == 58
+    assert float(metric["s / bare s"]) > 0
+    assert metric["kept"] == ""
     settings = [(r["method"], r["scales"], r["r"]) for r in rows]
     assert settings == [  # Grad-CAM gives scores and maps in one pass: its cost does not depend on r
         ("gradcam", "1", "0.0"), ("gradcam", "3", "0.0"),
@@ -44,7 +60,7 @@ def test_writes_a_row_for_each_setting(tiny, tmp_path, capsys):
     ]  # fmt: skip
     assert [float(r["patches"]) for r in rows] == [2, 2 + 4 + 6, 2, 2, 12, 12]
     assert [float(r["kept"]) for r in rows] == [2, 12, 2, 1, 12, 6]
-    assert all(float(r["SESS s"]) > 0 and float(r["bare s"]) > 0 and float(r["base s"]) > 0 for r in rows)
+    assert all(float(r["s"]) > 0 and float(r["bare s"]) > 0 and float(r["alone s"]) > 0 for r in rows)
     assert all(0 < float(r["own work"]) < 1 for r in rows)
     printed = capsys.readouterr().out
     assert (tmp_path / "new" / "runtime.md").read_text().strip() in printed
@@ -65,7 +81,9 @@ def test_the_floor_is_the_passes_that_nobody_could_do_without(tiny, method, rati
 
 
 def test_nothing_of_the_timing_stays(tiny, tmp_path):
-    module.runtime("tiny", "gradcam", "1", "0", repeats=1, image_size="64x64", out=str(tmp_path), precision="bf16")
+    module.runtime(
+        "tiny", "gradcam", "1", "0", repeats=1, image_size="64x64", metric_images=0, out=str(tmp_path), precision="bf16"
+    )
     assert "forward" not in vars(tiny)
     with pytest.raises(ValueError, match="`precision` to be '32' or 'bf16', but got '16'"):
         module.runtime(precision="16", out=str(tmp_path))
