@@ -8,37 +8,30 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
+from sess_lightning.advice import monitor_warnings, refuse_sharding
 from sess_lightning.checks import check_choice
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.explaining import Explained, Explainer, TargetRule
+from sess_lightning.explaining import Explained, Explainer, TargetRule, in_smaller_batches, interleaved
 from sess_lightning.loggers import log_image
-from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
 from sess_lightning.outputs import read_logits
 from sess_lightning.panels import draw_grid
 from sess_lightning.probing import probe
 from sess_lightning.render import normalization_misfit
 from sess_lightning.samples import Samples, batch_to_samples
-from sess_lightning.selection import SampleSelection, loader_length
+from sess_lightning.saving import save_validation
+from sess_lightning.selection import SampleSelection, evaluation_loaders, loader_length
 from sess_lightning.sess import SESS
-from sess_lightning.watch import Watch
-
-_BUILT_IN: dict[str, Callable[[], Metric]] = {
-    "insertion": InsertionAUC,
-    "deletion": DeletionAUC,
-    "pointing": PointingGame,
-}
-# A strategy that shards weights needs all processes in every forward; probes run a different number on each.
-_SHARDING = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy")
+from sess_lightning.watch import Watch, build_metrics
 
 
 class SESSCallback(Callback):
@@ -68,8 +61,7 @@ class SESSCallback(Callback):
         num_images: how many of them are drawn.
         indices: positions in the validation set to follow, instead of a choice by `seed`.
         every_n_epochs: draw the image every so many epochs only. Metrics come every validation, as a monitor would
-            otherwise
-            compare a stale value again.
+            otherwise compare a stale value again.
         metrics: names out of `"insertion"`, `"deletion"`, `"pointing"`, or a mapping from names to metrics, e.g.
             `{"pointing": PointingGame(tolerance=0)}`. A metric of your own is logged under its own name; it is offered
             `predict, images, saliency, targets, objects, previous` and takes those that its `update` knows.
@@ -81,11 +73,13 @@ class SESSCallback(Callback):
         dataloaders: numbers of the validation loaders to watch; `None` means all.
         mean: per-channel mean that the images were normalised with, for drawing only.
         std: per-channel standard deviation, likewise.
-        max_seconds: stop explaining after this time in each validation; `sess/num_samples` tells how far it came.
+        max_seconds: in each validation: the first sample shows what one costs, and only as many are explained as fit;
+            `sess/num_samples` says how many. `None` explains all.
         on_error: `"warn"`: a failure after the first good validation warns and skips that validation; `"raise"` always
             raises.
         prefix: first part of every key.
         seed: of the choice of samples.
+        save_dir: folder that also gets every grid as PNG and its maps as `.npz`.
 
     Attributes:
         last_result: the last validation's `Explained` of the first loader watched, on the CPU.
@@ -119,6 +113,7 @@ class SESSCallback(Callback):
         on_error: str = "warn",
         prefix: str = "sess",
         seed: int = 0,
+        save_dir: str | None = None,
     ) -> None:
         for name, value, least in (
             ("num_samples", num_samples, 1), ("num_images", num_images, 0), ("every_n_epochs", every_n_epochs, 1)
@@ -131,7 +126,7 @@ class SESSCallback(Callback):
         self.sess = SESS(num_scales=4, window_size=None) if sess is None else sess
         self.num_samples, self.num_images, self.indices = num_samples, num_images, indices
         self.every_n_epochs = every_n_epochs
-        self.metrics = _build_metrics(metrics)
+        self.metrics = build_metrics(metrics)
         self.target, self.compare_base = target, compare_base
         self.batch_to_samples = batch_to_samples
         self.logits_fn = logits_fn
@@ -141,10 +136,13 @@ class SESSCallback(Callback):
         self.on_error = on_error
         self.prefix = prefix
         self.seed = seed
+        self.save_dir = save_dir
         self.last_results: dict[int, Explained] = {}
         self._watches: dict[int, Watch] = {}
+        self._resumed: dict[int, dict[str, Any]] = {}
         self._proven = False  # one validation went well: later failures warn
         self._failed = False
+        self._halved = False  # the batch size, after the device ran out of memory
         self._said: set[str] = set()
 
     @property
@@ -161,12 +159,21 @@ class SESSCallback(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check what depends on the trainer; the samples are chosen anew for every `fit`, `validate` and `test`."""
-        if type(trainer.strategy).__name__ in _SHARDING:
-            raise MisconfigurationException(
-                f"SESSCallback does not work with {type(trainer.strategy).__name__}, which shards the model's weights: "
-                "processes explain different numbers of patches. Use a single device or strategy='ddp'."
-            )
+        refuse_sharding(trainer.strategy)
         self._watches = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say which monitors would never see a value of this callback."""
+        for warning in monitor_warnings(trainer, self.prefix):
+            rank_zero_warn(warning)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Which samples are followed, so that a resumed training follows the same; never their pixels."""
+        return {"positions": self._resumed | {n: watch.selection.state() for n, watch in self._watches.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Follow the samples of the training that is resumed."""
+        self._resumed = dict(state_dict["positions"])
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         self._begin(trainer)
@@ -208,7 +215,7 @@ class SESSCallback(Callback):
         self._failed = False
         if trainer.sanity_checking:
             self._watches = {}  # chosen from the first validation; the sanity check leaves nothing behind
-        for loader in range(len(_loaders(trainer)[0])):
+        for loader in range(len(evaluation_loaders(trainer)[0])):
             if self.dataloaders is not None and loader not in self.dataloaders:
                 continue
             if loader in self._watches:
@@ -228,7 +235,7 @@ class SESSCallback(Callback):
                 watch.follow(samples.select(picked), batch_idx)
 
     def _new_watch(self, trainer: pl.Trainer, loader: int) -> Watch:
-        loaders, num_batches = _loaders(trainer)
+        loaders, num_batches = evaluation_loaders(trainer)
         selection = SampleSelection(
             num_samples=1 if trainer.sanity_checking else self.num_samples,
             indices=None if trainer.sanity_checking else self.indices,
@@ -237,6 +244,8 @@ class SESSCallback(Callback):
             rank=trainer.global_rank,
             world_size=1 if trainer.sanity_checking else trainer.world_size,
         )
+        if loader in self._resumed and not trainer.sanity_checking and self.indices is None:
+            selection.restore(self._resumed[loader])
         return Watch(selection, self.metrics, self.compare_base)
 
     def _explain(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int, loader: int) -> None:
@@ -244,21 +253,44 @@ class SESSCallback(Callback):
         watch = self._watches.get(loader)
         if watch is None or self._failed:
             return
-        last = batch_idx + 1 >= _loaders(trainer)[1][loader]
+        last = batch_idx + 1 >= evaluation_loaders(trainer)[1][loader]
         due = watch.due(batch_idx, last)
-        if not due or self._out_of_time(watch):
-            return
-        with self._guarded(), watch.timed(), self._probing(trainer, pl_module):
-            samples = watch.samples.pick(due, pl_module.device)
+        while due and not self._failed:
+            count = watch.affordable(len(due), self.max_seconds)
+            if count < len(due) and self.max_seconds is not None and len(watch.found):
+                self._warn_once(
+                    f"SESSCallback keeps to max_seconds={self.max_seconds} and explains fewer samples; see "
+                    f"`{self.prefix}/num_samples`."
+                )
+            if count == 0:
+                return
+            part, due = due[:count], due[count:]
+            with self._guarded(), watch.timed(), self._probing(trainer, pl_module):
+                self._explain_samples(watch, pl_module, part)
+                self._say_once(trainer, watch.found)
+
+    def _explain_samples(self, watch: Watch, pl_module: pl.LightningModule, numbers: list[int]) -> None:
+        samples = watch.samples.pick(numbers, pl_module.device)
+        try:
             found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples)
-            watch.update(lambda images: read_logits(pl_module(images)), found, squashed, due)
-            self._say_once(trainer, found)
+        except torch.OutOfMemoryError:
+            if self._halved:
+                raise
+            self._halved = True
+            self.sess = in_smaller_batches(self.sess, list(samples.images), pl_module.device)
+            rank_zero_warn(
+                f"SESSCallback ran out of memory and goes on with SESS(batch_size={self.sess.batch_size}). Pass a "
+                "smaller batch_size from the start, or fewer num_samples."
+            )
+            torch.cuda.empty_cache()
+            found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples)
+        watch.update(lambda images: read_logits(pl_module(images)), found, squashed, numbers)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             self._watches = {}
             return
-        several = len(_loaders(trainer)[0]) > 1
+        several = len(evaluation_loaders(trainer)[0]) > 1
         failures = trainer.strategy.reduce(
             torch.tensor(float(self._failed), device=trainer.strategy.root_device), reduce_op="sum"
         )
@@ -279,15 +311,22 @@ class SESSCallback(Callback):
         self._proven = self._proven or not failures
 
     def _draw(self, trainer: pl.Trainer, watch: Watch, tag: str) -> None:
-        wanted = trainer.is_global_zero and trainer.loggers and len(watch.found) and self.num_images
+        """Draw samples of all processes; written by the first one only."""
+        wanted = self.num_images and (trainer.loggers or self.save_dir)
         if not wanted or trainer.current_epoch % self.every_n_epochs:
             return
+        found = _gathered(watch.found.part(0, self.num_images), trainer).part(0, self.num_images)
+        if not trainer.is_global_zero or not len(found):
+            return
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-        title = f"epoch {trainer.current_epoch} · step {trainer.global_step}"
+        step = trainer.global_step
         with self._guarded(), watch.timed():
-            grid = draw_grid(watch.found, self.num_images, self.mean, self.std, title, names)
-            for kind in log_image(trainer.loggers, tag, grid, trainer.global_step):
+            title = f"epoch {trainer.current_epoch} · step {step}"
+            grid = draw_grid(found, self.num_images, self.mean, self.std, title, names)
+            for kind in log_image(trainer.loggers, tag, grid, step):
                 self._warn_once(f"SESSCallback cannot show images in {kind}: `{tag}` goes to the other loggers only.")
+            if self.save_dir is not None:
+                save_validation(Path(self.save_dir), tag, step, grid, found)
 
     # -------------------------------------------------------------------------------------------------------------- h
 
@@ -316,15 +355,6 @@ class SESSCallback(Callback):
             if hook is not None:
                 hook.remove()
 
-    def _out_of_time(self, watch: Watch) -> bool:
-        if self.max_seconds is None or watch.seconds < self.max_seconds or not len(watch.found):
-            return False
-        self._warn_once(
-            f"SESSCallback reached max_seconds={self.max_seconds} and explains fewer samples; see "
-            f"`{self.prefix}/num_samples`."
-        )
-        return True
-
     def _say_once(self, trainer: pl.Trainer, found: Explained) -> None:
         layer = getattr(self.sess.method, "resolved_layer", None)
         if layer and layer not in self._said:
@@ -340,31 +370,10 @@ class SESSCallback(Callback):
             rank_zero_warn(message)
 
 
-def _loaders(trainer: pl.Trainer) -> tuple[list[Any], list[float]]:
-    """The evaluation loaders in use, and how many batches each gives."""
-    if trainer.sanity_checking:
-        loaders, batches = trainer.val_dataloaders, trainer.num_sanity_val_batches
-    elif trainer.testing:
-        loaders, batches = trainer.test_dataloaders, trainer.num_test_batches
-    else:
-        loaders, batches = trainer.val_dataloaders, trainer.num_val_batches
-    if isinstance(loaders, Mapping):
-        loaders = list(loaders.values())
-    return (list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]), list(batches)
-
-
-def _build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Metric]:
-    if isinstance(metrics, Mapping):
-        for name, metric in metrics.items():
-            if not isinstance(metric, Metric):
-                raise ValueError(
-                    f"Expected `metrics[{name!r}]` to be a torchmetrics.Metric, but got {type(metric).__name__}."
-                )
-        return dict(metrics)
-    if isinstance(metrics, str):
-        raise ValueError(
-            f"Expected argument `metrics` to be a list of names or a mapping, but got the string {metrics!r}."
-        )
-    for name in metrics:
-        check_choice("metrics", name, tuple(_BUILT_IN))
-    return {name: _BUILT_IN[name]() for name in metrics}
+def _gathered(found: Explained, trainer: pl.Trainer) -> Explained:
+    """What all processes found, on every one of them: each must call this."""
+    if trainer.world_size == 1 or not torch.distributed.is_initialized():
+        return found
+    parts: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(parts, found)
+    return interleaved(parts)

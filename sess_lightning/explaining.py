@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -60,6 +61,26 @@ class Explained:
                 setattr(self, name, torch.cat([mine, value.cpu()]))
             else:
                 mine.extend(item.cpu() if isinstance(item, Tensor) else item for item in value)
+
+    def part(self, begin: int, end: int) -> Explained:
+        """What was found about some of the samples."""
+        return Explained(**{name: value[begin:end] for name, value in vars(self).items()})
+
+
+def interleaved(parts: Sequence[Explained]) -> Explained:
+    """What several processes found, in turn: the first sample of each, the second of each, and so on."""
+    merged = Explained()
+    for number in range(max(map(len, parts))):
+        for one in parts:
+            merged.extend(one.part(number, number + 1))
+    return merged
+
+
+def in_smaller_batches(sess: SESS, images: Sequence[Tensor], device: torch.device) -> SESS:
+    """The same SESS with half the patches per forward; the one given is left as it is."""
+    smaller = copy(sess)
+    smaller.batch_size = max(1, (sess.batch_size or default_batch_size(device, sess.window_for(images))) // 2)
+    return smaller
 
 
 class Explainer:

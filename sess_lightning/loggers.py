@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 
 def log_image(loggers: Sequence[Logger], tag: str, image: Tensor, step: int) -> list[str]:
-    """Write a picture `(3, H, W)` uint8 to every logger that can show it.
+    """Write a picture `(3, H, W)` uint8 to every logger that can show it: TensorBoard, W&B, MLflow, Comet.
+
+    Args:
+        loggers: of the trainer; those of other kinds are left out.
+        tag: name of the picture; one tag for all steps, as the step is the time axis.
+        image: `(3, H, W)` uint8.
+        step: `trainer.global_step`.
 
     Returns:
-        The kinds of logger that cannot, so that the caller may say so once.
+        The kinds of logger that cannot show it, so that the caller may say so once.
     """
     unable = []
     for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(tag, image, global_step=step)
-        else:
+        write = _writer(logger)
+        if write is None:
             unable.append(type(logger).__name__)
+        else:
+            write(logger, tag, image, step)
     return unable
+
+
+def _writer(logger: Logger) -> Callable[[Any, str, Tensor, int], None] | None:
+    """By name, also of a subclass: to import the classes would import packages that are not installed."""
+    return next((_WRITERS[kind.__name__] for kind in type(logger).__mro__ if kind.__name__ in _WRITERS), None)
+
+
+def _tensorboard(logger: Any, tag: str, image: Tensor, step: int) -> None:
+    logger.experiment.add_image(tag, image, global_step=step)
+
+
+def _wandb(logger: Any, tag: str, image: Tensor, step: int) -> None:
+    # Through Lightning's own method, which puts the step on the axis trainer/global_step that the scalars have.
+    logger.log_image(tag, [image.permute(1, 2, 0).numpy()], step=step)
+
+
+def _mlflow(logger: Any, tag: str, image: Tensor, step: int) -> None:
+    key = tag.replace("/", "_")  # MLflow takes the slash for a folder and then does not show the steps as one series
+    logger.experiment.log_image(logger.run_id, image.permute(1, 2, 0).numpy(), key=key, step=step)
+
+
+def _comet(logger: Any, tag: str, image: Tensor, step: int) -> None:
+    logger.experiment.log_image(image.permute(1, 2, 0).numpy(), name=tag, step=step)
+
+
+_WRITERS: dict[str, Callable[[Any, str, Tensor, int], None]] = {
+    "TensorBoardLogger": _tensorboard,
+    "WandbLogger": _wandb,
+    "MLFlowLogger": _mlflow,
+    "CometLogger": _comet,
+}

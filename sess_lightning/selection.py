@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 
 
@@ -12,8 +13,7 @@ class SampleSelection:
     """Positions of the followed samples in the order in which a loader gives them to this process.
 
     Deterministic in `(seed, world_size)` for a loader that does not shuffle. A second walk over the loader is never
-    made:
-    where its length is unknown, the first samples are taken.
+    made: where its length is unknown, the first samples are taken.
 
     Args:
         num_samples: over all processes; each follows its share.
@@ -49,7 +49,20 @@ class SampleSelection:
                 list(range(quota)) if length is None else torch.randperm(length, generator=generator)[:quota].tolist()
             )
         self.positions = frozenset(chosen)
+        self._rank, self._world_size = rank, world_size
         self._passed = 0
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: the positions, and on how many processes they were chosen."""
+        return {"positions": sorted(self.positions), "world_size": self._world_size}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Follow the positions of a checkpoint, which are those of the first of as many processes.
+
+        The other processes choose by the seed as they did before; on another number of processes all choose anew.
+        """
+        if self._rank == 0 and self._world_size == state["world_size"]:
+            self.positions = frozenset(state["positions"])
 
     def pick(self, batch_size: int) -> list[int]:
         """Positions within the next batch of the samples that are followed."""
@@ -69,3 +82,16 @@ def loader_length(loader: Any, num_batches: float) -> int | None:
     if batch_size is None or num_batches == float("inf"):
         return None
     return min(length, int(num_batches) * batch_size)
+
+
+def evaluation_loaders(trainer: pl.Trainer) -> tuple[list[Any], list[float]]:
+    """The evaluation loaders in use, and how many batches each gives."""
+    if trainer.sanity_checking:
+        loaders, batches = trainer.val_dataloaders, trainer.num_sanity_val_batches
+    elif trainer.testing:
+        loaders, batches = trainer.test_dataloaders, trainer.num_test_batches
+    else:
+        loaders, batches = trainer.val_dataloaders, trainer.num_val_batches
+    if isinstance(loaders, Mapping):
+        loaders = list(loaders.values())
+    return (list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]), list(batches)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,10 +13,17 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from sess_lightning.checks import check_choice
 from sess_lightning.explaining import Explained
+from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
 from sess_lightning.samples import Samples
 from sess_lightning.selection import SampleSelection
 
+_BUILT_IN: dict[str, Callable[[], Metric]] = {
+    "insertion": InsertionAUC,
+    "deletion": DeletionAUC,
+    "pointing": PointingGame,
+}
 KEYS = {"insertion": "insertion_auc", "deletion": "deletion_auc", "pointing": "pointing_acc"}
 
 
@@ -72,6 +79,15 @@ class Watch:
         self._pending = [i for i in self._pending if i not in set(due)]
         return due
 
+    def affordable(self, count: int, max_seconds: float | None) -> int:
+        """How many of the next `count` samples fit into the time; the first one shows what one costs."""
+        if max_seconds is None:
+            return count
+        done = len(self.found)
+        if not done:
+            return 1
+        return max(0, min(count, int((max_seconds - self.seconds) / (self.seconds / done))))
+
     def update(
         self, predict: Callable[[Tensor], Tensor], found: Explained, squashed: Tensor, numbers: list[int]
     ) -> None:
@@ -122,3 +138,25 @@ def _scalars(computed: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     for name, value in computed.items():
         if isinstance(value, Tensor) and value.numel() == 1:
             yield name, value.float().reshape(())
+
+
+def build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Metric]:
+    """Metrics by name, or as they are.
+
+    Raises:
+        ValueError: if a name is unknown or a value is no metric.
+    """
+    if isinstance(metrics, Mapping):
+        for name, metric in metrics.items():
+            if not isinstance(metric, Metric):
+                raise ValueError(
+                    f"Expected `metrics[{name!r}]` to be a torchmetrics.Metric, but got {type(metric).__name__}."
+                )
+        return dict(metrics)
+    if isinstance(metrics, str):
+        raise ValueError(
+            f"Expected argument `metrics` to be a list of names or a mapping, but got the string {metrics!r}."
+        )
+    for name in metrics:
+        check_choice("metrics", name, tuple(_BUILT_IN))
+    return {name: _BUILT_IN[name]() for name in metrics}

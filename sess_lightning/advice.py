@@ -1,0 +1,59 @@
+"""What a trainer is told before it starts: strategies that cannot work, monitors that would never see a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+# A strategy that shards weights needs all processes in every forward; probes run a different number on each.
+_SHARDING = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "XLAFSDPStrategy")
+
+
+def refuse_sharding(strategy: Any) -> None:
+    """Refuse strategies that shard the model's weights, by name.
+
+    Raises:
+        MisconfigurationException: with the way out.
+    """
+    if any(kind.__name__ in _SHARDING for kind in type(strategy).__mro__):
+        raise MisconfigurationException(
+            f"SESSCallback does not work with {type(strategy).__name__}, which shards the model's weights: "
+            "processes explain different numbers of patches. Use a single device or strategy='ddp'."
+        )
+
+
+def monitor_warnings(trainer: pl.Trainer, prefix: str) -> Iterator[str]:
+    """Why monitors of this callback's keys would not work in this `fit`, in words for the user.
+
+    Args:
+        trainer: when `fit` starts, optimizers and callbacks set up.
+        prefix: of the keys.
+    """
+    monitors = {
+        callback.monitor: callback
+        for callback in trainer.callbacks  # type: ignore[attr-defined]
+        if isinstance(callback, (EarlyStopping, ModelCheckpoint)) and (callback.monitor or "").startswith(f"{prefix}/")
+    }
+    if trainer.limit_val_batches == 0:
+        yield (
+            "SESSCallback works during validation, but this fit has none (limit_val_batches=0): nothing is shown or "
+            "logged" + (f", and {', '.join(map(repr, monitors))} will never exist." if monitors else ".")
+        )
+        return
+    every = trainer.check_val_every_n_epoch or 1
+    for key, callback in monitors.items():
+        if every > 1 and isinstance(callback, EarlyStopping) and callback._check_on_train_epoch_end:
+            yield (
+                f"EarlyStopping checks {key!r} at the end of every epoch, but a validation comes every {every} epochs: "
+                "it would compare stale values. Pass check_on_train_epoch_end=False."
+            )
+    for config in trainer.lr_scheduler_configs:
+        if config.reduce_on_plateau and (config.monitor or "").startswith(f"{prefix}/") and config.frequency % every:
+            yield (
+                f"A plateau scheduler looks at {config.monitor!r} every {config.frequency} epochs, but a validation "
+                f"comes every {every}: it would compare stale values. Set its frequency to {every}."
+            )
