@@ -52,7 +52,8 @@ class SESSCallback(Callback):
     | `sess/num_samples` | samples explained, over all processes | | never |
     | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |
 
-    and one image, `sess/maps`, at `trainer.global_step`. With several validation loaders `/dataloader_idx_i` follows
+    and one image, `sess/maps`, at `trainer.global_step`, to every logger that shows images (TensorBoard, W&B, MLflow,
+    Comet), with samples of all processes. With several validation loaders `/dataloader_idx_i` follows
     each key.
 
     Args:
