@@ -194,6 +194,7 @@ def test_training_is_bit_identical_with_and_without(tmp_path, validate_every):
 
 
 def test_the_same_images_are_followed_even_when_the_loader_shuffles(tmp_path):
+    """Row 30."""
     seen = []
 
     class Remember(pl.Callback):
@@ -210,6 +211,8 @@ def test_the_same_images_are_followed_even_when_the_loader_shuffles(tmp_path):
 
 
 def test_samples_are_cloned_before_validation_step_changes_its_batch(tmp_path):
+    """Row 46."""
+
     class Mutating(Module):
         def validation_step(self, batch, batch_idx, dataloader_idx=0):
             batch["pixel_values"].mul_(0)
@@ -223,6 +226,7 @@ def test_samples_are_cloned_before_validation_step_changes_its_batch(tmp_path):
 
 
 def test_unknown_layer_fails_in_the_sanity_check(tmp_path):
+    """Rows 25 and 36."""
     t = trainer(tmp_path, SESSCallback(SESS(GradCAM("net.9"), num_scales=2, window_size=None)))
     with pytest.raises(ValueError, match=r"but got 'net\.9'.*Nearest names"):
         t.fit(Module(), loader(), loader())
@@ -230,6 +234,8 @@ def test_unknown_layer_fails_in_the_sanity_check(tmp_path):
 
 
 def test_the_sanity_check_logs_nothing(tmp_path):
+    """Row 25."""
+
     class Stop(pl.Callback):
         def on_train_start(self, trainer, pl_module):
             assert not sess_keys(trainer)
@@ -279,6 +285,7 @@ def test_a_later_failure_warns_and_skips_that_validation(tmp_path, on_error):
 
 
 def test_several_loaders(tmp_path):
+    """Row 40."""
     t = trainer(tmp_path, SESSCallback(num_samples=3))
     t.fit(Module(), loader(), [loader(), loader("targets", seed=1)])
     expected = {f"{k}/dataloader_idx_0" for k in keys(METRICS)} | {

@@ -123,6 +123,7 @@ def test_bad_arguments(options, message):
 
 
 def test_pickle_and_deepcopy_after_use(tmp_path):
+    """Row 43."""
     callback = SESSCallback(num_samples=4)
     run(tmp_path, callback)
     assert pickle.loads(pickle.dumps(callback)).num_samples == 4

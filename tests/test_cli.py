@@ -41,6 +41,7 @@ def test_quickstart_in_small(tmp_path, root, capsys):
 
 @pytest.mark.parametrize("form", ["gradcam", "class", "function"])
 def test_the_method_in_yaml(tmp_path, root, form, monkeypatch):
+    """Row 43."""
     seen = []
     monkeypatch.setattr(cli.SESSCLI, "after_fit", lambda self: seen.append(self.trainer))
     text = (root / "configs" / "quickstart.yaml").read_text()

@@ -22,6 +22,7 @@ def found(model, size=(224, 224)):
     [
         ("resnet18", "layer4"),
         ("vgg11", "features.19"),
+        ("vgg16", "features.29"),
         ("densenet121", "features.norm5"),
         ("mobilenet_v2", "features.18"),
         ("mobilenet_v3_small", "features.12"),
@@ -36,6 +37,7 @@ def found(model, size=(224, 224)):
     ],
 )
 def test_layer_of_torchvision_models(name, layer):
+    """Row 36."""
     kwargs = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}
     with torch.device("meta"):  # shapes are all that the search needs
         model = torchvision.models.get_model(name, weights=None, **kwargs)

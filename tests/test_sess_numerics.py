@@ -105,6 +105,7 @@ class Flat(nn.Module):
 @pytest.mark.parametrize("name", ["gradcam", "guidedbp", "gradient", "groupcam"])
 @pytest.mark.parametrize("ratio", [0.0, 0.8])
 def test_constant_maps_become_flagged_zeros(name, ratio):
+    """Row 19."""
     result = sess_of(METHODS[name], prefilter_ratio=ratio)(Flat(), IMAGES, TARGETS)
     assert_sound(result)
     assert not any(one.any() for one in result.maps)

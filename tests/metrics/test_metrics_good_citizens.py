@@ -188,6 +188,7 @@ def test_one_update_feeds_a_collection(data, expected, compute_groups):
 
 @pytest.mark.parametrize("compute_groups", [False, True])
 def test_a_constant_model_at_first_does_not_merge_metrics(data, compute_groups):
+    """Row 47."""
     collection = MetricCollection({name: case.make() for name, case in CASES.items()}, compute_groups=compute_groups)
     collection.update(**{**data, "predict": constant})
     first = collection.compute()

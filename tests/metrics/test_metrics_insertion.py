@@ -38,6 +38,7 @@ def half_white():
     ],
 )
 def test_perfect_and_inverted_map_of_a_linear_model(mode, perfect, inverted):
+    """Row 38."""
     image = half_white()
     options = {"mode": mode, "steps": 4, "baseline": "zeros", "activation": None}
     for saliency, expected in ((image[:, 0], perfect), (1 - image[:, 0], inverted)):

@@ -1,4 +1,4 @@
-"""The pointing game against TorchRay's, run on tests/golden/metrics: boxes of VOC07, masks of COCO, aggregation."""
+"""The pointing game against TorchRay's (row 39), run on tests/golden/metrics: boxes, masks of COCO, aggregation."""
 
 import contextlib
 import io

@@ -1,6 +1,7 @@
 """PITFALLS row by row, as far as no other test file covers it: the number of the row stands in each docstring."""
 
 import io
+import re
 import sys
 import weakref
 
@@ -8,6 +9,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+import torchvision
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import SingleDeviceStrategy
@@ -23,6 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torchmetrics import Metric
 
 from sess_lightning import SESS, SESSCallback
+from sess_lightning.layers import tokens_to_grid
 from sess_lightning.saliency import GradCAM
 
 SMALL = {"num_samples": 3, "num_images": 1}
@@ -433,3 +436,31 @@ def test_nothing_of_an_explanation_is_kept_alive(tmp_path):
     assert alive
     assert not any(reference() is not None for reference in alive)
     assert not any(one.requires_grad for one in callback.last_result.maps + callback.last_result.images)
+
+
+class Transformer(Module):
+    def __init__(self):
+        super().__init__()
+        self.net = torchvision.models.VisionTransformer(
+            image_size=32, patch_size=8, num_layers=2, num_heads=2, hidden_dim=16, mlp_dim=32, num_classes=4
+        )
+        nn.init.normal_(self.net.heads.head.weight)
+
+
+@pytest.mark.parametrize("reshape", [None, tokens_to_grid(4, 4)], ids=["found", "given"])
+def test_a_vision_transformer(tmp_path, reshape):
+    """Row 37: the layer before the last attention, its tokens on their grid."""
+    layer = None if reshape is None else "net.encoder.layers.encoder_layer_1.ln_1"
+    callback = SESSCallback(small_sess(GradCAM(layer, reshape)), **SMALL)
+    t = run(tmp_path, callback, module=Transformer(), max_epochs=1)
+    assert callback.sess.method.resolved_layer == "net.encoder.layers.encoder_layer_1.ln_1"
+    assert t.callback_metrics["sess/num_samples"] == 3
+
+
+def test_every_row_has_a_test(root):
+    """The rows that are named in docstrings and names of tests are all 48."""
+    named = set()
+    for path in (root / "tests").rglob("test_*.py"):
+        for numbers in re.findall(r"[Rr]ows? ((?:\d+(?:, | and )?)+)", path.read_text()):
+            named |= {int(number) for number in re.findall(r"\d+", numbers)}
+    assert named >= set(range(1, 49)), sorted(set(range(1, 49)) - named)

@@ -130,6 +130,8 @@ def test_works_in_inference_mode():
 
 
 def test_a_model_that_caches_in_inference_mode_names_the_way_out():
+    """Row 6."""
+
     class Cache(nn.Module):
         def __init__(self):
             super().__init__()
@@ -186,6 +188,7 @@ def test_the_layer_is_found_again_for_another_model():
 
 
 def test_per_sample_targets():
+    """Row 32."""
     model, images = small_cnn(), seeded(0, 4, 3, 20, 20)
     targets = torch.tensor([0, 1, 2, 3])
     together = GradCAM("4")(model, images, targets).maps
