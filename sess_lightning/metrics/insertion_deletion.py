@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sess_lightning.checks import check_choice, check_images
+from sess_lightning.checks import check_choice, check_count, check_images
 from sess_lightning.metrics.base import SaliencyMetric
 from sess_lightning.metrics.baselines import Baseline, BaselineChoice
 from sess_lightning.metrics.maps import check_same_count, resize_map, split_maps
@@ -88,7 +88,7 @@ def perturbation_curve(
     """
     choice = _check_options(mode, steps, pixels_per_step, protocol, baseline, blur_kernel_size, blur_sigma, activation)
     if batch_size is not None:
-        _check_positive("batch_size", batch_size)
+        check_count("batch_size", batch_size)
     pictures, maps = check_images(images), split_maps(saliency)
     check_same_count("images", len(pictures), len(maps))
     targets = check_targets(targets, len(pictures)).to(pictures[0].device)
@@ -176,19 +176,14 @@ def _check_options(
     activation: str | None,
 ) -> BaselineChoice:
     check_choice("mode", mode, ("insertion", "deletion"))
-    _check_positive("steps", steps)
+    check_count("steps", steps)
     if pixels_per_step is not None:
-        _check_positive("pixels_per_step", pixels_per_step)
+        check_count("pixels_per_step", pixels_per_step)
     if activation is not None:
         check_choice("activation", activation, ACTIVATIONS)
     if baseline is None:
         baseline = "blur" if mode == "insertion" else "zeros"
     return BaselineChoice(protocol, baseline, blur_kernel_size, blur_sigma)
-
-
-def _check_positive(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"Expected argument `{name}` to be a positive int, but got {value!r}.")
 
 
 class _PerturbationAUC(SaliencyMetric):
@@ -212,7 +207,7 @@ class _PerturbationAUC(SaliencyMetric):
         super().__init__(**kwargs)
         _check_options(self.mode, steps, pixels_per_step, protocol, baseline, blur_kernel_size, blur_sigma, activation)
         if batch_size is not None:
-            _check_positive("batch_size", batch_size)
+            check_count("batch_size", batch_size)
         self.steps = steps
         self.pixels_per_step = pixels_per_step
         self.protocol = protocol

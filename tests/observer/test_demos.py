@@ -36,22 +36,9 @@ def test_models_without_images(tmp_path, model):
         fit(module, tmp_path, **data)
 
 
-def test_a_language_model(tmp_path):
-    class Words(LightningTransformer):
-        def validation_step(self, batch, batch_idx):
-            pass
-
-        def prepare_data(self):
-            """Its own text would be downloaded."""
-
-    tokens = torch.randint(0, 50, (4, 35))
-    loader = DataLoader(torch.utils.data.TensorDataset(tokens, tokens), batch_size=2)
-    with pytest.raises((TypeError, ValueError), match=r"batch_to_samples="):
-        fit(Words(vocab_size=50), tmp_path, train_dataloaders=loader, val_dataloaders=loader)
-
-
-def test_a_recurrent_model(tmp_path):
-    class Words(LightningLSTM):
+@pytest.mark.parametrize("model", [LightningTransformer, LightningLSTM])
+def test_models_of_words(tmp_path, model):
+    class Words(model):
         def validation_step(self, batch, batch_idx):
             pass
 
