@@ -318,7 +318,7 @@ BAD_INPUTS = [
     ({"targets": torch.tensor([0.0, 1, 2])}, TypeError, "`targets`"),
     ({"baseline": torch.zeros(3, 5, 5)}, ValueError, r"`baseline` .*broadcasts.* but got shape \(3, 5, 5\)"),
     ({"baseline": lambda x: x[..., :5]}, ValueError, "`baseline` .*broadcasts"),
-    ({"predict": lambda x: predict(x)[:2]}, ValueError, "`predict` to return logits for 24 images, but got 2 rows"),
+    ({"predict": lambda x: predict(x)[:2]}, ValueError, "`predict` to return logits for 32 images, but got 2 rows"),
     ({"predict": lambda x: "cat"}, TypeError, "logits"),
     ({"predict": lambda x: x}, ValueError, "logits"),
 ]
