@@ -46,23 +46,26 @@ def minmax(maps: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(valid, scaled, 0), valid[..., 0, 0]
 
 
-def gaussian_blur(images: Tensor, kernel_size: int, sigma: float) -> Tensor:
-    """Separable Gaussian with a reflected border that does not repeat the edge (OpenCV's REFLECT_101).
+def gaussian_blur(images: Tensor, kernel_size: int, sigma: float, border: str = "reflect") -> Tensor:
+    """Separable Gaussian, by default with a reflected border that does not repeat the edge (OpenCV's REFLECT_101).
 
     A sum of shifted copies instead of a convolution: exact in float32 on every device.
 
     Args:
         images: `(..., H, W)`, floating point.
-        kernel_size: odd; shrunk to the largest odd size up to `2 * min(H, W) - 1`, which the border allows.
+        kernel_size: odd; shrunk to the largest odd size up to `2 * min(H, W) - 1`, which a reflected border allows.
         sigma: standard deviation in pixels of the sampled Gaussian, whose sum is normalised to 1.
+        border: `"reflect"`, `"replicate"` or `"constant"` (zeros).
     """
-    radius = min(kernel_size // 2, min(images.shape[-2:]) - 1)
+    radius = kernel_size // 2
+    if border == "reflect":
+        radius = min(radius, min(images.shape[-2:]) - 1)
     weights = torch.exp(-(torch.arange(-radius, radius + 1, dtype=torch.float64) ** 2) / (2 * sigma**2))
     taps = (weights / weights.sum()).tolist()
     planes = images.reshape(-1, 1, *images.shape[-2:])
     for axis, pad in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
         length = planes.shape[axis]
-        padded = F.pad(planes, pad, mode="reflect") if radius else planes
+        padded = F.pad(planes, pad, mode=border) if radius else planes
         planes = padded.narrow(axis, 0, length) * taps[0]
         for i, tap in enumerate(taps[1:], start=1):
             planes = planes.add_(padded.narrow(axis, i, length), alpha=tap)

@@ -55,6 +55,37 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
             raise
 
 
+@contextmanager
+def restored(model: nn.Module, frozen: bool = False) -> Iterator[None]:
+    """Undo what code of others does to a model, as far as a probe around it does not: hooks, children, frozen flags.
+
+    Args:
+        model: under a probe.
+        frozen: parameters need no gradients inside, so that a `backward()` reaches none of them: what listens to their
+            gradients, as DDP does, hears nothing.
+    """
+    modules = list(model.modules())
+    tables = [table for module in modules for name, table in vars(module).items() if _is_table(name, table)]
+    contents = [dict(table) for table in tables]
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        if frozen:
+            for p, _ in flags:
+                p.requires_grad_(False)
+        yield
+    finally:
+        for table, content in zip(tables, contents, strict=True):
+            table.clear()
+            table.update(content)
+        for p, requires_grad in flags:
+            p.requires_grad_(requires_grad)
+
+
+def _is_table(name: str, value: Any) -> bool:
+    """Whether an attribute of a module is one of its tables of hooks or children."""
+    return isinstance(value, dict) and (name == "_modules" or "_hooks" in name)
+
+
 def default_batch_size(device: torch.device, size: tuple[int, int]) -> int:
     """Images per forward where the user gives no `batch_size`.
 

@@ -8,13 +8,14 @@ import torch
 from torch import nn
 
 from sess_lightning import SESS
-from sess_lightning.saliency import GradCAM, GroupCAM, GuidedBackprop
+from sess_lightning.saliency import GradCAM, GroupCAM, GuidedBackprop, ScoreCAM
 
 FOLDER = Path(__file__).parent / "golden" / "sess_synthetic"
-CASES = sorted(path.stem for path in FOLDER.glob("*.npz") if path.stem not in ("net", "scorecam_n2_r50"))
+CASES = sorted(path.stem for path in FOLDER.glob("*.npz") if path.stem != "net")
 PHOTO_CASES = [
     "gradcam_n1", "gradcam_n3", "gradcam_n3_max", "gradcam_n3_step112", "gradcam_n3_theta20", "gradcam_n4_r90_smooth",
     "gradcam_n6_r50", "gradcam_n10_r99", "gradcam_n12_smooth", "gradcam_square_n5", "groupcam_n2_r50", "guidedbp_n2",
+    "scorecam_n2_r50",
 ]  # fmt: skip
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
@@ -40,6 +41,7 @@ def method_of(case):
         "gradcam": lambda: GradCAM(layer),
         "guidedbp": GuidedBackprop,
         "groupcam": lambda: GroupCAM(layer, groups=int(case["groups"])),
+        "scorecam": lambda: ScoreCAM(layer),
     }
     return methods[str(case["method"])]()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning.outputs import check_targets, read_logits
-from sess_lightning.probing import probe
+from sess_lightning.probing import probe, restored
 
 
 @dataclass
@@ -57,7 +57,7 @@ class BaseMethod(ABC):
             targets: `(N,)`, long; other integer types are converted.
 
         Returns:
-            Maps `(N, h, w)`, not negative, of the method's own resolution, and the logits `(N, K)`.
+            Maps `(N, h, w)` of the method's own resolution, and the logits `(N, K)` or `None`.
 
         Raises:
             TypeError, ValueError: if the targets are unfit.
@@ -96,7 +96,8 @@ def explain(method: Method, model: nn.Module, images: Tensor, targets: Tensor, c
     """
     if checked and isinstance(method, BaseMethod):
         return method.explain(model, images, targets)
-    with torch.enable_grad():
+    # Methods of this package leave no hook behind; of others' nobody knows.
+    with nullcontext() if isinstance(method, BaseMethod) else restored(model), torch.enable_grad():
         result = method(model, images, targets)
     explanation = result if isinstance(result, Explanation) else Explanation(result)
     maps = explanation.maps

@@ -86,7 +86,7 @@ def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> tuple[T
         RuntimeError: if no gradient reaches the pixels; says what may be the cause.
     """
     leaf = images.detach().clone(memory_format=torch.preserve_format).requires_grad_(True)
-    with _gradients_throughout():
+    with gradients_throughout():
         # A clone, as the first layer may work in place.
         logits = read_logits(model(leaf.clone(memory_format=torch.preserve_format)))
         try:
@@ -153,7 +153,7 @@ def _positive(gradient: Tensor) -> Tensor:
 
 
 @contextmanager
-def _gradients_throughout() -> Iterator[None]:
+def gradients_throughout() -> Iterator[None]:
     """Gradients on in every module, also in a trunk under its own `torch.no_grad()`."""
     handle = register_module_forward_pre_hook(_switch_on)
     try:

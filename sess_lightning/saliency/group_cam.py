@@ -10,12 +10,12 @@ from sess_lightning.checks import check_choice, check_count
 from sess_lightning.fusion import gaussian_blur, minmax
 from sess_lightning.layers import Reshape
 from sess_lightning.outputs import ACTIVATIONS
-from sess_lightning.saliency.explanation import BaseMethod, Explanation, wide
-from sess_lightning.saliency.leaf import TargetLayer
+from sess_lightning.saliency.explanation import Explanation, wide
+from sess_lightning.saliency.leaf import LayerMethod
 from sess_lightning.saliency.masking import forward_count, masked_scores, pair_batches
 
 
-class GroupCAM(BaseMethod):
+class GroupCAM(LayerMethod):
     """`sum_l ReLU(p_c(x M'_l + x~ (1 - M'_l)) - p_c(x~)) M_l` over groups `l` of consecutive channels.
 
     `M_l = ReLU(sum_{k in l} mean_ij(g_k) A_k)`, `M'_l` is `M_l` min-maxed at the image's size, `x~` the image blurred
@@ -53,14 +53,8 @@ class GroupCAM(BaseMethod):
         check_count("groups", groups)
         check_choice("activation", activation, ACTIVATIONS)
         check_count("batch_size", batch_size, optional=True)
-        self.target_layer, self.reshape = target_layer, reshape
+        super().__init__(target_layer, reshape)
         self.groups, self.activation, self.batch_size = groups, activation, batch_size
-        self._layer = TargetLayer(target_layer, reshape)
-
-    @property
-    def resolved_layer(self) -> str:
-        """Name of the layer that the last call read; empty before."""
-        return self._layer.name
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
         """See `BaseMethod.explain`."""

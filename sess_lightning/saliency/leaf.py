@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sess_lightning.layers import Reshape, find_target_layer, get_layer, to_grid
 from sess_lightning.outputs import class_logits, read_logits
-from sess_lightning.saliency.explanation import wide
+from sess_lightning.saliency.explanation import BaseMethod, wide
 
 
 class LayerReading(NamedTuple):
@@ -50,56 +50,123 @@ class TargetLayer:
             ValueError: if the layer is unknown, or gives no grid.
             RuntimeError: if the layer was not reached, or no gradient flows back to it.
         """
-        self._resolve(model, images)
-        with _Leaf(model, self.name).attached() as leaf:
+        with self.cut(model, images) as leaf:
             logits = read_logits(model(images))
-            activation, gradient = leaf.gradient_of(class_logits(logits, targets).sum())
-        size = (images.shape[-2], images.shape[-1])
-        activation, gradient = (to_grid(wide(t), size, self.reshape) for t in (activation, gradient))
-        return LayerReading(activation, gradient, logits.detach())
+            gradient = leaf.gradient_of(class_logits(logits, targets).sum())
+        return LayerReading(self.grid(leaf.activation, images), self.grid(gradient, images), logits.detach())
+
+    def observe(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The layer's activation `(N, C, h, w)` and the logits `(N, K)` of one forward pass without gradients.
+
+        Args:
+            model: under a probe.
+            images: `(N, C, H, W)`.
+
+        Raises:
+            ValueError: if the layer is unknown, or gives no grid.
+            RuntimeError: if the layer was not reached.
+        """
+        with torch.no_grad(), self.cut(model, images, gradients=False) as leaf:
+            logits = read_logits(model(images))
+        return self.grid(leaf.activation, images), logits
+
+    def cut(self, model: nn.Module, images: Tensor, gradients: bool = True) -> AbstractContextManager[Leaf]:
+        """The graph cut at the layer, for the forward pass inside.
+
+        Args:
+            model: under a probe.
+            images: that the forward pass will see.
+            gradients: whether a graph is wanted above the layer.
+        """
+        return Leaf(model, self.resolve(model, images), gradients).attached()
+
+    def resolve(self, model: nn.Module, images: Tensor) -> str:
+        """Name of the layer in this model, looked for on the first batch where it is not given."""
+        if self._found_on is None or self._found_on() is not model:
+            self.name = find_target_layer(model, images) if self.layer is None else get_layer(model, self.layer)
+            self._found_on = weakref.ref(model)
+        return self.name
+
+    def grid(self, tensor: Tensor, images: Tensor) -> Tensor:
+        """What the layer gives for these images, or a gradient of that shape, as `(N, C, h, w)` in float32 or more."""
+        return to_grid(wide(tensor), (images.shape[-2], images.shape[-1]), self.reshape)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_found_on": None}
 
-    def _resolve(self, model: nn.Module, images: Tensor) -> None:
-        if self._found_on is None or self._found_on() is not model:
-            self.name = find_target_layer(model, images) if self.layer is None else get_layer(model, self.layer)
-            self._found_on = weakref.ref(model)
+
+class LayerMethod(BaseMethod):
+    """What the methods share that read a layer's activations.
+
+    Args:
+        target_layer: dotted name or module; `None` finds the last spatial map on the first batch.
+        reshape: function from the layer's output to `(N, C, h, w)`; `None` recognises channels-last maps and tokens.
+    """
+
+    def __init__(self, target_layer: str | nn.Module | None = None, reshape: Reshape | None = None) -> None:
+        self.target_layer, self.reshape = target_layer, reshape
+        self._layer = TargetLayer(target_layer, reshape)
+
+    @property
+    def resolved_layer(self) -> str:
+        """Name of the layer that the last call read; empty before."""
+        return self._layer.name
 
 
-class _Leaf:
-    """Cuts the graph at a layer: no graph below it, its output a leaf, gradients on above it."""
+class Leaf:
+    """Cuts the graph at a layer: no graph below it, its output a leaf, gradients on above it if wanted."""
 
-    def __init__(self, model: nn.Module, name: str) -> None:
+    def __init__(self, model: nn.Module, name: str, gradients: bool) -> None:
         self._model, self._name, self._layer = model, name, model.get_submodule(name)
+        self._gradients = gradients
         self._activation: Tensor | None = None
         self._ancestors: set[nn.Module] = set()
         self._below: set[nn.Module] = set()
         self._differentiating = False
 
     @contextmanager
-    def attached(self) -> Iterator[_Leaf]:
+    def attached(self) -> Iterator[Leaf]:
         """Hooks on while a forward pass runs; surrounding contexts give the grad mode back that they switch."""
         # An ancestor begins before the layer and ends behind it: it belongs to neither side.
         parts = self._name.split(".")
         self._ancestors = {self._model.get_submodule(".".join(parts[:i])) for i in range(len(parts))}
         with ExitStack() as stack:
             # One hook for every module of the process: to give each of the model's its own costs more than it does.
-            stack.callback(register_module_forward_pre_hook(self._on_enter).remove)
+            if self._gradients:
+                stack.callback(register_module_forward_pre_hook(self._on_enter).remove)
+                stack.enter_context(torch.enable_grad())
             stack.callback(self._layer.register_forward_hook(self._on_layer).remove)
-            with torch.enable_grad():
-                yield self
+            yield self
 
-    def gradient_of(self, score: Tensor) -> tuple[Tensor, Tensor]:
-        """The layer's activation and the gradient of `score` with respect to it, both detached."""
+    @property
+    def leaf(self) -> Tensor:
+        """The layer's output in the graph.
+
+        Raises:
+            RuntimeError: if the forward pass did not reach the layer.
+        """
         if self._activation is None:
             raise RuntimeError(
                 f"The target layer {self._name!r} was not reached by the model's forward pass. Choose another "
                 "target_layer; a compiled or exported model must be given as the module that it was made from."
             )
+        return self._activation
+
+    @property
+    def activation(self) -> Tensor:
+        """The layer's output, detached."""
+        return self.leaf.detach()
+
+    def gradient_of(self, output: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The gradient of `output` with respect to the layer's output, weighted by `weights` where it is no scalar.
+
+        Raises:
+            RuntimeError: if no gradient flows back to the layer; says what may be the cause.
+        """
+        leaf = self.leaf
         self._differentiating = True  # non-reentrant checkpointing runs the layer again
         try:
-            (gradient,) = torch.autograd.grad(score, self._activation)
+            (gradient,) = torch.autograd.grad(output, leaf, weights)
         except RuntimeError as error:
             raise RuntimeError(
                 f"No gradient of the class score reaches the target layer {self._name!r}: {error}\nPossible causes: "
@@ -107,7 +174,7 @@ class _Leaf:
                 "or it lies in gradient checkpointing of the reentrant kind (pass use_reentrant=False to "
                 "torch.utils.checkpoint)."
             ) from error
-        return self._activation.detach(), gradient
+        return gradient
 
     def _on_enter(self, module: nn.Module, args: Any) -> None:
         if module in self._ancestors:
@@ -122,8 +189,8 @@ class _Leaf:
 
     def _on_layer(self, module: nn.Module, args: Any, output: Any) -> Any:
         tensor = output[0] if isinstance(output, tuple) else output
-        leaf = tensor.detach().requires_grad_(True)
-        torch.set_grad_enabled(True)
+        leaf = tensor.detach().requires_grad_(self._gradients)
+        torch.set_grad_enabled(self._gradients)
         if not self._differentiating:
             self._activation = leaf  # of a layer that is called more than once, the last call counts
         passed = leaf.clone()  # an in-place activation may follow

@@ -6,11 +6,18 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
 
-from sess_lightning.saliency.cam import GradCAM
+from sess_lightning.saliency.adapters import integrated_gradients
+from sess_lightning.saliency.augmented import AugmentedGradCAM
+from sess_lightning.saliency.cam import CAM, GradCAM, GradCAMPlusPlus
+from sess_lightning.saliency.excitation import ExcitationBackprop
 from sess_lightning.saliency.explanation import Method
+from sess_lightning.saliency.extremal import ExtremalPerturbation
 from sess_lightning.saliency.gradient import GuidedBackprop, InputGradient
 from sess_lightning.saliency.group_cam import GroupCAM
 from sess_lightning.saliency.rise import RISE
+from sess_lightning.saliency.score_cam import ScoreCAM
+from sess_lightning.saliency.smoothing import SmoothGrad, SmoothGradCAMPlusPlus
+from sess_lightning.saliency.xrai import XRAI
 
 
 def resolve_method(method: Callable[..., Any] | str, activation: str = "softmax") -> Method:
@@ -44,11 +51,22 @@ def resolve_method(method: Callable[..., Any] | str, activation: str = "softmax"
 
 
 _NAMED: dict[str, Callable[[str], Method]] = {
+    "augmented_gradcam": lambda activation: AugmentedGradCAM(),
+    "cam": lambda activation: CAM(),
+    "contrastive_excitation_bp": lambda activation: ExcitationBackprop(contrastive=True),
+    "excitation_bp": lambda activation: ExcitationBackprop(),
+    "extremal_perturbation": lambda activation: ExtremalPerturbation(),
     "gradcam": lambda activation: GradCAM(),
+    "gradcam++": lambda activation: GradCAMPlusPlus(),
+    "gradient": lambda activation: InputGradient(),
     "groupcam": lambda activation: GroupCAM(activation=activation),
     "guidedbp": lambda activation: GuidedBackprop(),
-    "gradient": lambda activation: InputGradient(),
+    "integrated_gradients": lambda activation: integrated_gradients(),
     "rise": lambda activation: RISE(activation=activation),
+    "scorecam": lambda activation: ScoreCAM(activation=activation),
+    "smooth_gradcam++": lambda activation: SmoothGradCAMPlusPlus(),
+    "smoothgrad": lambda activation: SmoothGrad(),
+    "xrai": lambda activation: XRAI(),
 }
 
 
