@@ -81,4 +81,4 @@ def check(net, case):
 
 
 def test_all_cases_are_there():
-    assert len(CASES) == 12
+    assert len(CASES) == 13

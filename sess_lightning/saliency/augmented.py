@@ -19,6 +19,7 @@ _SHIFT = 30 / 224  # of the side, to both sides: 30 pixels at 224
 _VARIATION, _ENERGY = 0.2, 0.01  # weights of the total variation and of the square of the map
 _POINTS = 4  # of the fine map along each axis of a coarse cell, averaged to what the cell sees
 _RATE = 1e-3  # of Adam
+_EPS = 1e-2  # of Adam: gradients far below it are rounding, which its usual 1e-8 would take for directions
 
 
 class AugmentedGradCAM(LayerMethod):
@@ -26,10 +27,10 @@ class AugmentedGradCAM(LayerMethod):
 
     Minimised from zero by Adam (learning rate 0.001) is `sum_l ||D A_l h - g_l||^2 + 0.2 TV(h) + 0.01 ||h||^2`:
     `A_l` turns and shifts as copy `l` was, `D` averages to the layer's grid, `TV` sums absolute differences of
-    neighbours. The `g_l` of an image are divided by their largest value. Angles are drawn within .5 radians, shifts
-    within 30 pixels of 224, by a generator of the method's own, the same for every image, call and device.
-    `num_copies` forwards and head-only backwards an image, then `num_steps` steps without the network. Maps have the
-    image's resolution; what is negative is cut.
+    neighbours (as `sqrt(d^2 + .001^2)`: a kink at 0 would let rounding decide). The `g_l` of an image are divided by
+    their largest value. Angles are drawn within .5 radians, shifts within 30 pixels of 224, by a generator of the
+    method's own, the same for every image, call and device. `num_copies` forwards and head-only backwards an image,
+    then `num_steps` steps without the network. Maps have the image's resolution; what is negative is cut.
 
     Args:
         target_layer: dotted name or module; `None` finds the last spatial map on the first batch.
@@ -113,12 +114,12 @@ def _fine(coarse: Tensor, motions: Tensor, size: tuple[int, int], num_steps: int
     grid = F.affine_grid(motions, [len(motions), 1, rows, columns], align_corners=False)
     flat = grid.reshape(1, -1, columns, 2)  # all copies in one image: their maps share the fine map
     fine = coarse.new_zeros(1, 1, *size).requires_grad_()
-    optimizer = torch.optim.Adam([fine], lr=_RATE)
+    optimizer = torch.optim.Adam([fine], lr=_RATE, eps=_EPS)
     for _ in range(num_steps):
         with torch.enable_grad():
             moved = F.grid_sample(fine, flat, align_corners=False).view(len(motions), 1, rows, columns)
             seen = F.adaptive_avg_pool2d(moved, (coarse.shape[1], coarse.shape[2]))[:, 0]
-            variation = sum(fine.diff(dim=axis).abs().sum() for axis in (-2, -1))
+            variation = sum((fine.diff(dim=axis) ** 2 + _RATE**2).sqrt().sum() for axis in (-2, -1))
             loss = ((seen - coarse) ** 2).sum() + _VARIATION * variation + _ENERGY * (fine**2).sum()
             (fine.grad,) = torch.autograd.grad(loss, fine)
         optimizer.step()

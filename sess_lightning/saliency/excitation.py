@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -90,12 +91,18 @@ class ExcitationBackprop(LayerMethod):
         return f"ExcitationBackprop(target_layer={self.target_layer!r}, contrastive={self.contrastive})"
 
 
+class _Linear(Protocol):
+    """A convolution or linear layer without its bias, under other weights."""
+
+    def __call__(self, x: Tensor, under: Tensor) -> Tensor: ...
+
+
 class _Weighted(NamedTuple):
     """One call of a convolution or linear layer."""
 
     given: Tensor
     output: Tensor
-    apply: Callable[[Tensor, Tensor], Tensor]  # the layer without its bias, under other weights
+    apply: _Linear
     weight: Tensor
 
     def descend(self, top: Tensor) -> Tensor:
@@ -104,7 +111,7 @@ class _Weighted(NamedTuple):
         for sign in (1, -1):
             leaf = self.given.detach().requires_grad_(True)
             weight = (sign * self.weight.detach()).clamp(min=0)
-            passed = _passed(leaf, lambda x, weight=weight: self.apply(x, weight))
+            passed = _passed(leaf, partial(self.apply, under=weight))
             below += torch.autograd.grad(passed, leaf, (sign * top).clamp(min=0))[0]
         return below.to(self.given.dtype)
 

@@ -35,7 +35,7 @@ class ExtremalPerturbation(BaseMethod):
 
     Args:
         areas: shares of the image in (0, 1); those of the authors for VOC (COCO: .018, .025, .05, .1).
-        num_steps: gradient steps; 800 as published. 300 give nearly the same map.
+        num_steps: gradient steps; 800 as published; the masks need a few hundred to shrink to their areas.
         batch_size: masked images per forward; `None`: the device's default. At least the areas of one image.
 
     Raises:

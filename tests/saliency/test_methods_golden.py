@@ -6,7 +6,7 @@ import torch
 from nets import METRICS_GOLDEN, golden_net
 
 from sess_lightning.fusion import normalised_maps
-from sess_lightning.saliency import GradCAM, GroupCAM, GuidedBackprop, InputGradient
+from sess_lightning.saliency import ExcitationBackprop, GradCAM, GroupCAM, GuidedBackprop, InputGradient, ScoreCAM
 from sess_lightning.saliency.gradient import grey, input_gradient
 
 CASE = np.load(METRICS_GOLDEN / "base_ops.npz")
@@ -26,12 +26,22 @@ def maps_of(method):
         (GradCAM("3"), "sess_gradcam_c{}"),
         (GuidedBackprop(), "sess_guidedbp_first_c{}"),
         (InputGradient(), "convert_to_gray_c{}"),
+        (ScoreCAM("3"), "sess_scorecam_c{}"),
     ],
-    ids=["gradcam", "guidedbp", "gradient"],
+    ids=["gradcam", "guidedbp", "gradient", "scorecam"],
 )
 def test_equals_the_published_map(method, name):
     expected = np.stack([CASE[name.format(c)].reshape(48, 72) for c in range(5)])
     np.testing.assert_allclose(maps_of(method), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("contrastive", [False, True])
+def test_excitation_backprop_equals_the_published_map(contrastive):
+    method = ExcitationBackprop("1", contrastive=contrastive)
+    maps = method(golden_net(), IMAGE.expand(5, -1, -1, -1), CLASSES).maps.numpy()
+    expected = np.stack([CASE[f"torchray_{'c' * contrastive}ebp_c{c}"][0, 0] for c in range(5)])
+    assert expected.max() > 1e-3
+    np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-8)
 
 
 def test_group_cam_equals_the_published_map_where_that_is_no_nan():

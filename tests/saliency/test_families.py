@@ -1,0 +1,113 @@
+"""Which method works on which family of networks: runs them all and holds the table in docs/methods.md to it.
+
+To write the table anew: `python tests/saliency/test_families.py`. Takes about a quarter of an hour.
+"""
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from sess_lightning import SESS
+from sess_lightning.probing import probe
+from sess_lightning.saliency import (
+    RISE,
+    XRAI,
+    AugmentedGradCAM,
+    ExtremalPerturbation,
+    SmoothGrad,
+    SmoothGradCAMPlusPlus,
+    from_captum,
+    method_names,
+)
+from sess_lightning.saliency.naming import resolve_method
+
+DOCS = Path(__file__).parents[2] / "docs" / "methods.md"
+START, END = "<!-- families: made by tests/saliency/test_families.py -->\n", "<!-- end of families -->\n"
+FAMILIES = {
+    "ResNet": "resnet18", "VGG": "vgg11_bn", "DenseNet": "densenet121", "SqueezeNet": "squeezenet1_1",
+    "MobileNetV2": "mobilenet_v2", "MobileNetV3": "mobilenet_v3_small", "EfficientNet": "efficientnet_b0",
+    "ConvNeXt": "convnext_tiny", "ViT": "vit_b_16", "Swin": "swin_t",
+    "timm ResNet": "timm:resnet10t", "timm VGG": "timm:vgg11", "timm DenseNet": "timm:densenet121",
+    "timm MobileNetV3": "timm:mobilenetv3_small_050", "timm EfficientNet": "timm:efficientnet_lite0",
+    "timm ConvNeXt": "timm:convnext_atto", "timm RegNet": "timm:regnety_002",
+    "timm ViT": "timm:vit_tiny_patch16_224", "timm DeiT": "timm:deit_tiny_distilled_patch16_224",
+    "timm Swin": "timm:swin_tiny_patch4_window7_224",
+}  # fmt: skip
+YES, AS_GRADIENT = "yes", "= gradient"
+# The same methods with less work.
+SHORT = {
+    "augmented_gradcam": lambda: AugmentedGradCAM(num_copies=2, num_steps=2),
+    "extremal_perturbation": lambda: ExtremalPerturbation(areas=(0.1,), num_steps=2),
+    "integrated_gradients": lambda: from_captum(__import__("captum.attr").attr.IntegratedGradients, n_steps=2),
+    "rise": lambda: RISE(num_masks=4),
+    "smooth_gradcam++": lambda: SmoothGradCAMPlusPlus(num_samples=2),
+    "smoothgrad": lambda: SmoothGrad(num_samples=2),
+    "xrai": lambda: XRAI(steps=2, algorithm="fast"),
+}
+
+
+def network(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if name.startswith("timm:"):
+            timm = pytest.importorskip("timm")
+            return timm.create_model(name[5:], pretrained=False, num_classes=5).eval()
+        return torchvision.models.get_model(name, weights=None, num_classes=5).eval()
+
+
+def verdict(name, model):
+    """What a method does on a network: works, refuses and says why, or gives what the input gradient gives."""
+    images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with probe(model):
+        target = model(images).argmax(1)
+    method = SHORT.get(name, lambda: resolve_method(name))()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            result = SESS(method, num_scales=1)(model, images, target)
+        except ValueError as error:
+            if not any(reason in str(error) for reason in ("no rule for attention", "more than average pooling")):
+                raise
+            return "-"
+    assert torch.isfinite(result.maps).all()
+    assert result.valid.all() or name == "groupcam"  # random weights: a mask may show less than a blur
+    return AS_GRADIENT if any("no relu" in str(warning.message) for warning in caught) else YES
+
+
+def table():
+    networks = {family: network(name) for family, name in FAMILIES.items()}
+    head = f"| | {' | '.join(f'`{name}`' for name in method_names())} |"
+    lines = [head, "|---" * (len(method_names()) + 1) + "|"]
+    for family, model in networks.items():
+        cells = [verdict(name, model) for name in method_names()]
+        label = f"{family} (`{FAMILIES[family].removeprefix('timm:')}`)"
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+        print(lines[-1], flush=True)
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.slow
+def test_the_table_in_the_docs_is_what_a_run_gives():
+    assert DOCS.read_text().split(START)[1].split(END)[0] == table()
+
+
+@pytest.mark.parametrize("family", ["ResNet", "ViT", "timm ResNet", "timm ViT"])
+@pytest.mark.parametrize("name", ["gradcam", "excitation_bp", "cam"])
+def test_some_cells_of_it(family, name):
+    row = next(line for line in DOCS.read_text().splitlines() if line.startswith(f"| {family} (`"))
+    cell = [part.strip() for part in row.split("|")[2:-1]][method_names().index(name)]
+    assert verdict(name, network(FAMILIES[family])) == cell
+
+
+def test_every_family_and_method_is_in_the_table():
+    lines = DOCS.read_text().split(START)[1].split(END)[0].splitlines()
+    assert len(lines) == len(FAMILIES) + 2
+    assert lines[0].count("`") == 2 * len(method_names())
+
+
+if __name__ == "__main__":
+    before, rest = DOCS.read_text().split(START)
+    DOCS.write_text(before + START + table() + END + rest.split(END)[1])
