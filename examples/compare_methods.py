@@ -10,6 +10,7 @@ import argparse
 
 import torch
 from PIL import Image
+from sess_lightning.networks import load_network
 from torchvision.io import write_png
 from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
@@ -17,7 +18,6 @@ from tqdm import tqdm
 from sess_lightning import SESS
 from sess_lightning.data import IMAGENET_MEAN, IMAGENET_STD
 from sess_lightning.fusion import minmax
-from sess_lightning.networks import load_network
 from sess_lightning.probing import probe
 from sess_lightning.render import filmstrip, overlay
 from sess_lightning.saliency import RISE, AugmentedGradCAM, ExtremalPerturbation, method_names

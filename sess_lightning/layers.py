@@ -34,6 +34,7 @@ class _Call:
     module: nn.Module
     output: Tensor
     children_called: bool
+    unchanged: bool  # whether the output is the very tensor that went in
 
 
 def find_target_layer(model: nn.Module, images: Tensor) -> str:
@@ -165,7 +166,8 @@ def _trace(model: nn.Module, images: Tensor) -> tuple[list[_Call], int | None]:
             def on_end(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
                 tensor = output[0] if isinstance(output, tuple) and output else output
                 if isinstance(tensor, Tensor):
-                    calls.append(_Call(name, module, tensor, len(calls) > starts.get(module, len(calls))))
+                    unchanged = any(tensor is given for given in args)
+                    calls.append(_Call(name, module, tensor, len(calls) > starts.get(module, len(calls)), unchanged))
 
             if name:
                 stack.callback(module.register_forward_pre_hook(on_start).remove)
@@ -203,17 +205,19 @@ def _passed_on(calls: list[_Call]) -> set[int]:
     seen: set[int] = set()
     passed_on = set()
     for call in calls:
-        if isinstance(call.module, _POOLING + _PASSING) or _is_permute(call.module):
+        if not call.unchanged and (isinstance(call.module, _POOLING + _PASSING) or _is_permute(call.module)):
             passed_on |= {id(call.output)} - seen
         seen.add(id(call.output))
     return passed_on
 
 
 def _token_norm(calls: list[_Call], image: Size) -> _Call | None:
-    """The norm before the last attention, if the model works on a sequence of tokens."""
+    """The norm before the last attention, if the model works on a sequence of tokens to its end."""
     attention = [i for i, call in enumerate(calls) if "attention" in type(call.module).__name__.lower()]
     if not attention or calls[attention[-1]].output.ndim != 3:
         return None
+    if any(call.output.ndim == 4 and _guess_grid(call.output, image) is not None for call in calls[attention[-1] :]):
+        return None  # attention in windows, or to be followed by convolutions: there is a map
     for call in reversed(calls[: attention[-1]]):
         if isinstance(call.module, nn.LayerNorm) and call.output.ndim == 3:
             return call if _guess_grid(call.output, image) is not None else None

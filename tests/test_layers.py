@@ -45,6 +45,29 @@ def test_layer_of_torchvision_models(name, layer):
             assert find_target_layer(model, torch.zeros(1, 3, 224, 224)) == layer
 
 
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("resnet10t", "layer4"),
+        ("densenet121", "features.norm5"),  # its norm holds the ReLU
+        ("mobilenetv3_small_050", "blocks"),
+        ("efficientnet_lite0", "bn2"),
+        ("convnext_atto", "stages"),
+        ("regnety_002", "s4"),
+        ("vit_tiny_patch16_224", "blocks.11.norm1"),
+        ("deit_tiny_distilled_patch16_224", "blocks.11.norm1"),
+        ("swin_tiny_patch4_window7_224", "layers"),  # attention in windows
+        ("pvt_v2_b0", "stages"),  # attention, then maps
+    ],
+)
+def test_layer_of_timm_models(name, layer):
+    timm = pytest.importorskip("timm")
+    with torch.random.fork_rng():
+        model = timm.create_model(name, pretrained=False, num_classes=5).eval()
+    with torch.no_grad():
+        assert find_target_layer(model, torch.zeros(1, 3, 224, 224)) == layer
+
+
 def test_prefix_of_a_nested_model():
     class Module(nn.Module):
         def __init__(self):
