@@ -84,7 +84,7 @@ def explain(
         algorithm = SESS(
             method,
             num_scales=num_scales,
-            scales=None if scales is None else [int(side) for side in scales.split(",")],
+            scales=_short_sides(scales),
             window_size=network.input_size if window is None else window,
             prefilter_ratio=ratio,
             activation=activation,
@@ -104,6 +104,24 @@ def explain(
             tqdm.write(f"{job.photo}: skipped, {error}", file=sys.stderr)
     print(f"{len(jobs) - failed} of {len(jobs)} photos explained, results in {out}")
     return SOME_FAILED if failed else ALL_EXPLAINED
+
+
+def _short_sides(scales: str | None) -> list[int] | None:
+    try:
+        return None if scales is None else [int(side) for side in scales.split(",")]
+    except ValueError as error:
+        raise ValueError(
+            f"Expected argument `scales` to be short sides in pixels, separated by commas, but got {scales!r}."
+        ) from error
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"Expected argument `device` to be 'auto' or a torch device, but got {name!r}.") from error
 
 
 @dataclass
@@ -129,9 +147,7 @@ class _Setting:
         names: ClassNames | None,
         device: str,
     ) -> _Setting:
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        where = torch.device(device)
+        where = _device(device)
         network.module.to(where)
         # One forward before work starts: how many classes there are, and whether a window of this size will do.
         blank = [torch.zeros(3, *sess.window_for([]))]
