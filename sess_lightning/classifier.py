@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import pickle
-from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
+from sess_lightning.networks import build_network
 from sess_lightning.samples import UNKNOWN, Samples, batch_to_samples
-from sess_lightning.small_cnn import small_cnn
 from sess_lightning.windows import resize
 
 
@@ -25,11 +21,12 @@ class LitClassifier(LightningModule):
     are squashed to `input_size`; samples of unknown class are left out.
 
     Args:
-        model: `"small_cnn"` (six convolutions, for the embedded data) or the name of any torchvision classifier.
+        model: `"small_cnn"` (six convolutions, for the embedded data) or the name of any torchvision classifier
+            or timm model (`timm:NAME` where both have one of that name).
         num_classes: outputs of the network.
         input_size: side in pixels that the network is trained on; 224, as most ImageNet models.
-        weights: path of a state_dict (read with `weights_only=True`; half precision is fine), the name of
-            torchvision's own such as `"DEFAULT"`, which downloads them, or `None` for random ones.
+        weights: path of a state_dict or checkpoint (read with `weights_only=True`; half precision is fine), `"DEFAULT"`
+            or the name of any of torchvision's own, which downloads them, or `None` for random ones.
         learning_rate: peak of the one-cycle schedule; 0.01, at which `small_cnn` was measured.
         weight_decay: of AdamW.
 
@@ -52,7 +49,7 @@ class LitClassifier(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.model = _build(model, num_classes, weights)
+        self.model = build_network(model, num_classes, weights)
         self.input_size = input_size
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
 
@@ -91,58 +88,3 @@ class LitClassifier(LightningModule):
             self.log(f"{stage}_loss", loss, batch_size=len(labels), on_epoch=True, on_step=stage == "train")
             self.log(f"{stage}_acc", accuracy, batch_size=len(labels), on_epoch=True, on_step=False, prog_bar=True)
         return loss
-
-
-def _build(model: str, num_classes: int, weights: str | None) -> nn.Module:
-    """The network by name, with weights if they are asked for."""
-    known = ["small_cnn", *torchvision.models.list_models(module=torchvision.models)]
-    if model not in known:
-        near = ", ".join(difflib.get_close_matches(model, known, n=5, cutoff=0.3))
-        raise ValueError(
-            f"Expected argument `model` to be 'small_cnn' or a torchvision classifier, but got {model!r}. "
-            f"Nearest: {near}."
-        )
-    is_path = weights is not None and (Path(weights).exists() or Path(weights).suffix in {".pth", ".pt", ".ckpt"})
-    if weights is not None and not is_path:
-        return _with_named_weights(model, num_classes, weights)
-    network = (
-        small_cnn(num_classes) if model == "small_cnn" else torchvision.models.get_model(model, num_classes=num_classes)
-    )
-    if weights is not None:
-        _load(network, Path(weights), model)
-    return network
-
-
-def _with_named_weights(model: str, num_classes: int, weights: str) -> nn.Module:
-    """The network with weights that torchvision offers; they are downloaded at their first use."""
-    offered = (
-        [] if model == "small_cnn" else ["DEFAULT", *(w.name for w in torchvision.models.get_model_weights(model))]
-    )
-    if weights.rpartition(".")[2] not in offered:
-        raise ValueError(
-            "Expected argument `weights` to be the path of a state_dict, None, or one that torchvision offers "
-            f"for {model!r} "
-            f"({', '.join(offered) or 'none'}), but got {weights!r}, which is no file either."
-        )
-    return torchvision.models.get_model(model, weights=weights.rpartition(".")[2], num_classes=num_classes)
-
-
-def _load(network: nn.Module, path: Path, model: str) -> None:
-    """Load a state_dict from disk; half precision becomes the network's own."""
-    if not path.is_file():
-        raise ValueError(f"Expected argument `weights` to be the path of a state_dict, but found no file {path}.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"Could not read {path} as a state_dict: {type(error).__name__} {error} Save the weights alone, with "
-            "torch.save(network.state_dict(), path)."
-        ) from error
-    if isinstance(state, dict) and "state_dict" in state:
-        state = state["state_dict"]
-    try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(
-            f"The weights in {path} do not fit {model!r}; check `model` and `num_classes`. {error}"
-        ) from error

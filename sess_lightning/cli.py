@@ -1,20 +1,26 @@
-"""`sess-lightning fit | validate | test | benchmark`.
+"""`sess-lightning fit | validate | test | explain | benchmark`.
 
 The first three are LightningCLI with any model and any data, and a summary at the end.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser, auto_cli
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from sess_lightning.benchmark.runtime import runtime
 from sess_lightning.callback import SESSCallback
+from sess_lightning.explain_photos import explain
 
+_MORE = (
+    "Where a network looks in photos: sess-lightning explain --help. "
+    "The paper's tables on this machine: sess-lightning benchmark --help"
+)
 _COLUMNS = {"insertion": "insertion_auc", "deletion": "deletion_auc", "overall": "overall", "pointing": "pointing_acc"}
 
 
@@ -62,18 +68,32 @@ def summary(trainer: Trainer) -> str:
     return "\n".join(["", *lines, ""])
 
 
-def main(args: ArgsType = None) -> None:
-    """Entry point of the console command."""
+def main(args: ArgsType = None) -> int | None:
+    """Entry point of the console command; gives the exit code where a command has one."""
     words = sys.argv[1:] if args is None else args
+    if isinstance(words, list) and words[:1] == ["explain"]:
+        return _explain(words[1:])
     if isinstance(words, list) and words[:1] == ["benchmark"]:
         auto_cli({"runtime": runtime}, args=words[1:], prog="sess-lightning benchmark")
-        return
+        return None
     SESSCLI(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={"epilog": "The paper's tables on this machine: sess-lightning benchmark --help"},
+        parser_kwargs={"epilog": _MORE},
         args=args,
     )
+    return None
+
+
+def _explain(words: list[str]) -> int:
+    """`sess-lightning explain`: a parser of its own, as any number of photos stand before the options."""
+    description = (explain.__doc__ or "").partition("Args:")[0]
+    parser = ArgumentParser(prog="sess-lightning explain", description=description)
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders and glob patterns")
+    parser.add_function_arguments(explain, as_group=False, as_positional=False, skip={"photos"})
+    # `--num-scales` as well as `--num_scales`: the shell's usage beside Python's.
+    words = [re.sub(r"^--[a-z-]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]
+    return explain(**parser.parse_args(words).as_dict())

@@ -119,7 +119,7 @@ class Explainer:
             valid=result.valid,
         )
         if self.compare_base:
-            found.base_maps, found.base_valid = self._base_maps(model, squashed, targets, images)
+            found.base_maps, found.base_valid = self.base_maps(model, squashed, targets, images)
         return found, squashed
 
     def _targets(self, samples: Samples, logits: Tensor) -> Tensor:
@@ -133,10 +133,17 @@ class Explainer:
             targets = torch.where(labels == -1, predicted, labels)
         return check_targets(targets, len(logits), logits.shape[1]).to(logits.device)
 
-    def _base_maps(
+    def base_maps(
         self, model: nn.Module, squashed: Tensor, targets: Tensor, images: list[Tensor]
     ) -> tuple[list[Tensor], Tensor]:
-        """The base method alone on the whole image, squashed to the window and brought back to the image's size."""
+        """The base method alone on the whole image, brought to the image's size in [0, 1], and which maps are valid.
+
+        Args:
+            model: any classifier.
+            squashed: the whole images squashed to the window, `(B, C, h, w)`, on the model's device.
+            targets: `(B,)` long.
+            images: the images themselves, `(C, H, W)` each.
+        """
         window = (squashed.shape[-2], squashed.shape[-1])
         count = self.sess.batch_size or default_batch_size(model_device(model, squashed.device), window)
         with probe(model):

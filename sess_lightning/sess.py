@@ -6,11 +6,12 @@ The line numbers in the comments are those of Algorithm 1. Patches of all images
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from sess_lightning import fusion
@@ -23,9 +24,11 @@ from sess_lightning.checks import (
     check_share,
     check_step,
 )
+from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from sess_lightning.outputs import ACTIVATIONS, check_targets, predicted_classes, read_logits
 from sess_lightning.patches import Patches
 from sess_lightning.probing import default_batch_size, model_device, probe
+from sess_lightning.render.results import result_figure, result_overlays
 from sess_lightning.saliency.explanation import Method
 from sess_lightning.saliency.naming import resolve_method
 from sess_lightning.windows import Size, Window, pyramid_sizes, resize, short_side_sizes, sliding_windows
@@ -56,6 +59,56 @@ class SESSResult:
     valid: Tensor
     patch_maps: list[Tensor] | None = None
     unsmoothed: list[Tensor] | None = None
+
+    def overlay(
+        self,
+        images: Tensor | Sequence[Tensor],
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        opacity: float = 0.65,
+    ) -> list[Image.Image]:
+        """Each image under the colours of its map, as Pillow images: the last value of a notebook's cell is shown.
+
+        Args:
+            images: those that were explained, as they were given to SESS, or the same as uint8 pictures `(3, H, W)`.
+            mean: that the images were normalised with; ImageNet's by default. Not used for uint8.
+            std: likewise.
+            opacity: share of the colours, in [0, 1]; at 0.65 outlines are still seen where the saliency is low.
+
+        Raises:
+            ValueError: if the images are not those that were explained.
+
+        Example::
+
+            result.overlay(images)[0]
+        """
+        return result_overlays(self, images, mean, std, opacity)
+
+    def figure(
+        self,
+        images: Tensor | Sequence[Tensor],
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        class_names: Mapping[int, str] | Sequence[str] | None = None,
+        panel_height: int = 320,
+    ) -> Image.Image:
+        """One page for all images: each with its map, its class, and the scores of its patches on every scale.
+
+        Args:
+            images: as in `overlay`.
+            mean: as in `overlay`.
+            std: likewise.
+            class_names: names by class index; None writes the index.
+            panel_height: of each picture, in pixels, at least 32; 320 is read without zooming.
+
+        Raises:
+            ValueError: if the images are not those that were explained.
+
+        Example::
+
+            result.figure(images, class_names=["cat", "dog"])
+        """
+        return result_figure(self, images, mean, std, class_names, panel_height)
 
 
 class SESS:

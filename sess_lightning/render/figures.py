@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from sess_lightning.render.grid import filmstrip
 from sess_lightning.render.marks import draw_boxes
 from sess_lightning.render.page import Layout, draw_page
 from sess_lightning.render.panel import panel_size, panels_of
-from sess_lightning.sess import SESSResult
+
+if TYPE_CHECKING:  # SESSResult draws itself with this package
+    from sess_lightning.sess import SESSResult
 
 _REMOVED = (200, 30, 40)
 

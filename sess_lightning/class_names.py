@@ -1,0 +1,100 @@
+"""Names of classes from a file, and classes from what a user calls them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+ClassNames = Mapping[int, str]
+
+
+def read_class_names(path: str | Path) -> dict[int, str]:
+    """Names by class index.
+
+    Args:
+        path: a text file with one name a line, the first that of class 0; or, where it ends in `.json`, a list of
+            names, an object from index to name, or an object with COCO's `categories`.
+
+    Raises:
+        ValueError: if the file is missing or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"Expected argument `classes` to be a file of class names, but found no file {path}.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() != ".json":
+            return dict(enumerate(line.strip() for line in text.strip().splitlines()))
+        content = json.loads(text)
+        if isinstance(content, dict) and "categories" in content:
+            return {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        return {int(index): str(name) for index, name in pairs}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"Could not read class names from {path}: {type(error).__name__} {error}. Write one name a line, or JSON: "
+            "a list, an object from index to name, or COCO's categories."
+        ) from error
+
+
+def class_name(index: int, names: ClassNames | None) -> str:
+    """The name of a class, or its index where it has none."""
+    return str(index) if names is None else names.get(index, str(index))
+
+
+def chosen_class(target: str, names: ClassNames | None, num_classes: int) -> int | range:
+    """The class that `target` means, or the ranks of the predictions that it asks for.
+
+    Args:
+        target: `"top3"`, the three best classes of each image; an index; or a name, in upper or lower case.
+        names: of the classes.
+        num_classes: outputs of the network.
+
+    Raises:
+        ValueError: if there is no such class, or several have the name; says which come near.
+
+    Example:
+        >>> chosen_class("Tabby", {0: "tabby", 1: "lynx"}, 2), chosen_class("1", None, 2), chosen_class("top2", None, 2)
+        (0, 1, range(0, 2))
+    """
+    number = re.fullmatch(r"(top)?(\d+)", target.strip().lower())
+    if number is None:
+        return _named(target.strip(), names or {})
+    value = int(number[2])
+    if number[1] and not 1 <= value <= num_classes:
+        raise ValueError(
+            f"Expected argument `target` to be in top1..top{num_classes}, as the network has {num_classes} outputs, "
+            f"but got {target!r}."
+        )
+    if not number[1] and value >= max(num_classes, 2):
+        raise ValueError(
+            f"Expected argument `target` to be in 0..{max(num_classes, 2) - 1}, as the network has {num_classes} "
+            f"outputs, but got {value}."
+        )
+    return range(value) if number[1] else value
+
+
+def _named(target: str, names: ClassNames) -> int:
+    found = [index for index, name in names.items() if name == target]
+    found = found or [index for index, name in names.items() if name.lower() == target.lower()]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"Expected argument `target` to name one class, but {target!r} are {' and '.join(map(str, found))}: pass "
+            "the index."
+        )
+    if not names:
+        raise ValueError(
+            f"Expected argument `target` to be 'top1', 'top3' or an index, as the classes have no names, but got "
+            f"{target!r}. Name them with --classes FILE."
+        )
+    holding = [name for name in names.values() if target.lower() in name.lower()]
+    near = holding[:5] or difflib.get_close_matches(target, names.values(), n=5, cutoff=0.5)
+    raise ValueError(
+        f"Expected argument `target` to be 'top1', 'top3', an index or the name of a class, but got {target!r}."
+        + (f" Nearest: {', '.join(near)}." if near else "")
+    )

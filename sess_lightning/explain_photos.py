@@ -1,0 +1,200 @@
+"""`sess-lightning explain`: where a network looks in photos, from the shell."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+from tqdm import tqdm
+
+from sess_lightning.checks import check_count
+from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
+from sess_lightning.data.reading import Photo, read_photo
+from sess_lightning.explaining import Explainer
+from sess_lightning.networks import Network, load_network
+from sess_lightning.outputs import class_scores
+from sess_lightning.photo_files import Job, plan
+from sess_lightning.render.explanation import PhotoRow, explanation_page
+from sess_lightning.render.page import DOT
+from sess_lightning.sess import SESS
+from sess_lightning.windows import resize
+
+ALL_EXPLAINED, SOME_FAILED, WRONG_ARGUMENTS = 0, 1, 2
+
+_SHOWN = 5
+
+
+def explain(
+    photos: list[str],
+    model: str,
+    weights: str = "DEFAULT",
+    out: str = "explained",
+    target: str = "top1",
+    classes: str | None = None,
+    method: str = "gradcam",
+    sess: bool = True,
+    num_scales: int | None = None,
+    scales: str | None = None,
+    window: int | None = None,
+    ratio: float = 0.0,
+    activation: str = "softmax",
+    num_classes: int | None = None,
+    max_side: int = 2048,
+    batch_size: int | None = None,
+    device: str = "auto",
+) -> int:
+    """Show where a network looks in photos.
+
+    For each photo it prints the top classes of the whole image and writes OUT/NAME.png, a figure of the photo, the map
+    of the base method alone, the SESS map and the scores of all patches, and OUT/NAME.npy, the map itself: float32 in
+    [0, 1], (H, W) of the photo upright, or (k, H, W) where several classes are explained. A photo that cannot be read
+    is named and skipped. Exit code: 0 all photos explained, 1 some failed, 2 nothing done as an argument is wrong.
+
+    Args:
+        photos: files, folders (searched with their subfolders) and glob patterns.
+        model: name of a torchvision classifier or timm model; "timm:NAME" where both have one of that name.
+        weights: path of a state_dict or checkpoint; "DEFAULT" downloads those of torchvision or timm.
+        out: folder for figures and maps.
+        target: the class to explain: "top1", the predicted one; "top3", the best three; an index; or a name.
+        classes: file of class names: one a line, or JSON (a list, an object from index to name, COCO categories).
+            Networks of 1000 outputs have ImageNet's names without it.
+        method: the base method: a name (gradcam, gradient, groupcam, guidedbp, rise) or a dotted path to a callable.
+        sess: false shows the base method alone.
+        num_scales: scales of the pyramid, 12 if left out.
+        scales: the short sides in pixels instead, separated by commas, e.g. 352,544,736.
+        window: what the network sees at a time, in pixels; the size that the network was trained on if left out.
+        ratio: share of the patches that are left out before they are explained, worst scores first; 0.9 saves most of
+            the cost of methods other than gradcam.
+        activation: "softmax", or "sigmoid" for multi-label networks.
+        num_classes: outputs of the network; those of the weights if left out.
+        max_side: pixels; larger photos are scaled down to this, which bounds the memory.
+        batch_size: patches per forward; the device's default if left out.
+        device: "auto" (CUDA where there is one), or a torch device.
+    """
+    try:
+        check_count("max_side", max_side)
+        jobs = plan(photos, Path(out))
+        network = load_network(model, weights, num_classes)
+        algorithm = SESS(
+            method,
+            num_scales=num_scales,
+            scales=_short_sides(scales),
+            window_size=network.input_size if window is None else window,
+            prefilter_ratio=ratio,
+            activation=activation,
+            batch_size=batch_size,
+        )
+        names = network.class_names if classes is None else read_class_names(classes)
+        setting = _Setting.of(network, algorithm, method, sess, target, names, device)
+    except (ValueError, TypeError, RuntimeError, ModuleNotFoundError) as error:
+        print(f"sess-lightning explain: error: {error}", file=sys.stderr)
+        return WRONG_ARGUMENTS
+    failed = 0
+    for job in tqdm(jobs, desc="explain", unit="photo"):
+        try:
+            tqdm.write(setting.write(read_photo(job.photo, max_side), job))
+        except (ValueError, RuntimeError, OSError) as error:
+            failed += 1
+            tqdm.write(f"{job.photo}: skipped, {error}", file=sys.stderr)
+    print(f"{len(jobs) - failed} of {len(jobs)} photos explained, results in {out}")
+    return SOME_FAILED if failed else ALL_EXPLAINED
+
+
+def _short_sides(scales: str | None) -> list[int] | None:
+    try:
+        return None if scales is None else [int(side) for side in scales.split(",")]
+    except ValueError as error:
+        raise ValueError(
+            f"Expected argument `scales` to be short sides in pixels, separated by commas, but got {scales!r}."
+        ) from error
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"Expected argument `device` to be 'auto' or a torch device, but got {name!r}.") from error
+
+
+@dataclass
+class _Setting:
+    """What all photos have in common."""
+
+    network: Network
+    explainer: Explainer
+    heading: str  # of the base method's map
+    with_sess: bool
+    classes: int | range  # the class to explain, or the ranks of the predictions
+    names: ClassNames | None
+    device: torch.device
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        sess: SESS,
+        method: str,
+        with_sess: bool,
+        target: str,
+        names: ClassNames | None,
+        device: str,
+    ) -> _Setting:
+        where = _device(device)
+        network.module.to(where)
+        # One forward before work starts: how many classes there are, and whether a window of this size will do.
+        blank = [torch.zeros(3, *sess.window_for([]))]
+        outputs = sess.whole_image_logits(network.module, blank, sess.window_for([])).shape[1]
+        explainer = Explainer(sess, compare_base=True, target="predicted")
+        heading = method.rpartition(".")[2]
+        return cls(network, explainer, heading, with_sess, chosen_class(target, names, outputs), names, where)
+
+    def write(self, photo: Photo, job: Job) -> str:
+        """Explain a photo, write its figure and its maps, and say what was found."""
+        image = TF.normalize(photo.picture.to(self.device) / 255, list(self.network.mean), list(self.network.std))
+        scores = self._probabilities(image)
+        ranked = scores.argsort(descending=True, stable=True).tolist()
+        targets = [self.classes] if isinstance(self.classes, int) else [ranked[rank] for rank in self.classes]
+        rows = [self._row(photo, image, target, float(scores[target])) for target in targets]
+        maps = np.stack([list(row.maps.values())[-1].numpy() for row in rows])
+        job.result.parent.mkdir(parents=True, exist_ok=True)
+        height, width = photo.stored_size
+        sizes = f"{width} x {height}"
+        if photo.reduced:
+            sizes += f" scaled down to {image.shape[2]} x {image.shape[1]}"
+        page = explanation_page(rows, f"{job.photo.name}{DOT}{sizes}")
+        Image.fromarray(page.permute(1, 2, 0).numpy()).save(f"{job.result}.png")
+        np.save(f"{job.result}.npy", maps[0] if len(maps) == 1 else maps)
+        shown = list(dict.fromkeys([*ranked[:_SHOWN], *targets]))
+        lines = [f"{scores[i]:8.1%}  {self._named(i)}{' <- explained' if i in targets else ''}" for i in shown]
+        return "\n".join([f"{job.photo} ({sizes} pixels)", *lines, f"{'':8}  {job.result}.png, .npy"])
+
+    def _probabilities(self, image: Tensor) -> Tensor:
+        """Of every class, for the whole photo squashed to the window, as SESS finds the predicted one."""
+        sess = self.explainer.sess
+        logits = sess.whole_image_logits(self.network.module, [image], sess.window_for([]))
+        count = max(logits.shape[1], 2)  # a single output tells two classes apart
+        return class_scores(logits.expand(count, -1), torch.arange(count, device=logits.device), sess.activation).cpu()
+
+    def _row(self, photo: Photo, image: Tensor, target: int, score: float) -> PhotoRow:
+        sess, model = self.explainer.sess, self.network.module
+        classes = torch.tensor([target], device=self.device)
+        squashed = resize(image[None], sess.window_for([]))
+        (base,), _ = self.explainer.base_maps(model, squashed, classes, [image])
+        maps = {self.heading: base.float().cpu()}
+        caption = f"{self._named(target)}{DOT}{score:.1%}"
+        if not self.with_sess:
+            return PhotoRow(photo.picture, maps, caption)
+        result = sess(model, [image], classes)
+        maps["SESS"] = result.maps[0].float().cpu()
+        return PhotoRow(photo.picture, maps, caption, result.windows[0], result.scores[0].cpu())
+
+    def _named(self, index: int) -> str:
+        return str(index) if self.names is None else f"{class_name(index, self.names)} ({index})"

@@ -1,0 +1,98 @@
+"""Every example runs, in small, and does what it says."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from nets import seeded
+from PIL import Image
+
+from sess_lightning.data import ShapeScenes
+from sess_lightning.sess import SESS
+
+QUICK = {"max_epochs": 1, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
+
+
+@pytest.fixture
+def example(root, tmp_path, monkeypatch):
+    """Loads an example as a module, with `runs/` in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(f"example_{name}", root / "examples" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+def scenes():
+    return ShapeScenes(train_size=64, val_size=8, batch_size=32)
+
+
+def test_quickstart(example, tmp_path):
+    example("quickstart").main(**QUICK, limit_train_batches=2, limit_val_batches=1)
+    assert list((tmp_path / "runs" / "example").rglob("events.out.tfevents.*"))
+
+
+def test_monitor_pointing(example, tmp_path):
+    best = example("monitor_pointing").main(scenes(), **QUICK)
+    assert best.best_model_path.startswith(str(tmp_path / "runs" / "monitor"))
+    assert f"{float(best.best_model_score):.3f}" in best.best_model_path
+    assert 0 <= float(best.best_model_score) <= 1
+
+
+def test_custom_batch(example):
+    """A square brighter or darker than all else is found after three epochs; chance is the squares' share, a tenth."""
+    found = example("custom_batch").main(**{**QUICK, "max_epochs": 3})
+    assert found["sess/num_samples"] == 32
+    assert found["sess/pointing_acc"] > 0.5
+
+
+def test_boxes_of_the_custom_batch(example):
+    """Centre (0.5, 0.25), size (0.25, 0.125), of 64 pixels: x from 24 to 40, y from 12 to 20."""
+    batch = {
+        "scan": torch.zeros(1, 1, 64, 64),
+        "finding": ["bright"],
+        "region": torch.tensor([[0.5, 0.25, 0.25, 0.125]]),
+    }
+    samples = example("custom_batch").to_samples(batch)
+    assert samples.objects[0]["boxes"].tolist() == [[24, 12, 40, 20]]
+    assert samples.labels.tolist() == [1]
+
+
+def test_captum_method(example, tmp_path):
+    pytest.importorskip("captum")
+    file = example("captum_method").main(str(tmp_path), train_size=64, **QUICK)
+    with Image.open(file) as figure:
+        assert figure.width > 640
+
+
+def test_finetune_photos(example, tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "images").mkdir(parents=True)
+    content = {"images": [], "annotations": [], "categories": [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]}
+    for i in range(6):
+        pixels = (seeded(i, 60, 80 + i, 3).sigmoid() * 255).byte().numpy()
+        Image.fromarray(pixels).save(folder / "images" / f"{i}.png")
+        content["images"].append({"id": i, "file_name": f"{i}.png"})
+        content["annotations"].append({"image_id": i, "category_id": i % 2, "bbox": [5, 5, 30, 30]})
+    (folder / "annotations.json").write_text(json.dumps(content))
+    module = example("finetune_photos")
+    sess = SESS(num_scales=2, window_size=64)
+    best = module.main(module.Photos(str(folder), 2), "resnet18", None, sess, accelerator="cpu", **QUICK)
+    state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
+    assert state["model.fc.weight"].shape == (2, 512)
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+def test_multi_gpu_on_two_processes(root, tmp_path):
+    words = ["--devices=2", "--accelerator=cpu", "--epochs=1", "--train-size=256", "--val-size=40"]
+    command = [sys.executable, str(root / "examples" / "multi_gpu.py"), *words]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "32 samples of 2 processes" in run.stdout
