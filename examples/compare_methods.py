@@ -6,18 +6,19 @@ The class is the predicted one, or --target. Methods that a network cannot have 
 run with less work than by default, which --full switches off.
 """
 
+from __future__ import annotations
+
 import argparse
+from collections.abc import Sequence
 
 import torch
 from PIL import Image
-from sess_lightning.networks import load_network
-from torchvision.io import write_png
 from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
 
 from sess_lightning import SESS
-from sess_lightning.data import IMAGENET_MEAN, IMAGENET_STD
 from sess_lightning.fusion import minmax
+from sess_lightning.networks import load_network
 from sess_lightning.probing import probe
 from sess_lightning.render import filmstrip, overlay
 from sess_lightning.saliency import RISE, AugmentedGradCAM, ExtremalPerturbation, method_names
@@ -29,7 +30,7 @@ QUICK = {
 }
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo")
     parser.add_argument("--model", default="resnet50", help="name of a torchvision classifier")
@@ -40,18 +41,20 @@ def main() -> None:
     parser.add_argument("--ratio", type=float, default=0.9, help="pre-filter for methods of more than one pass")
     parser.add_argument("--full", action="store_true", help="every method at its full cost")
     parser.add_argument("--out", default="methods.png")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
 
-    model = load_network(args.model, args.weights).module.eval()
+    network = load_network(args.model, args.weights)
+    model = network.module.eval()
     picture = TF.pil_to_tensor(Image.open(args.photo).convert("RGB"))
-    image = TF.normalize(TF.to_dtype(picture, torch.float32, scale=True), IMAGENET_MEAN, IMAGENET_STD)
-    squashed = TF.resize(image[None], [224, 224], antialias=True)
+    image = TF.normalize(TF.to_dtype(picture, torch.float32, scale=True), list(network.mean), list(network.std))
+    squashed = TF.resize(image[None], list(network.input_size), antialias=True)
     with probe(model):
         target = model(squashed).argmax(1) if args.target is None else torch.tensor([args.target])
 
+    scales = [int(side) for side in args.scales.split(",")]
     rows, names = [], []
     for name in tqdm(args.methods.split(","), unit="method"):
-        sess = SESS(name if args.full else QUICK.get(name, name), scales=[int(s) for s in args.scales.split(",")])
+        sess = SESS(name if args.full else QUICK.get(name, name), scales=scales, window_size=network.input_size)
         sess.prefilter_ratio = 0.0 if getattr(sess.method, "single_pass", False) else args.ratio
         try:
             alone = sess.method(model, squashed, target).maps
@@ -61,8 +64,9 @@ def main() -> None:
         alone = minmax(TF.resize(alone[:, None].float(), list(picture.shape[1:]), antialias=False)[0, 0])[0]
         rows.append([picture, overlay(picture, alone), overlay(picture, sess(model, [image], target).maps[0])])
         names.append(name)
-    title = f"{args.model}, class {int(target)}"
-    write_png(filmstrip(rows, ["photo", "alone", "with SESS"], names, title, panel_height=160), args.out)
+    title = f"{args.model}, class {(network.class_names or {}).get(int(target), int(target))}"
+    figure = filmstrip(rows, ["photo", "alone", "with SESS"], names, title, panel_height=160)
+    TF.to_pil_image(figure).save(args.out)
     print(f"Wrote {args.out}")
 
 

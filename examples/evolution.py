@@ -7,7 +7,7 @@ import sys
 
 import lightning.pytorch as pl
 from quickstart import main
-from torchvision.io import write_png
+from torchvision.transforms.v2 import functional as TF
 
 from sess_lightning import SESSCallback
 from sess_lightning.data import IMAGENET_MEAN, IMAGENET_STD
@@ -38,4 +38,4 @@ if __name__ == "__main__":
     film = Film(num_images=4)
     main(film)
     titles = ["image", *(f"epoch {i}" for i in range(len(film.rows[0]) - 1))]
-    write_png(filmstrip(film.rows, titles, panel_height=160), sys.argv[1])
+    TF.to_pil_image(filmstrip(film.rows, titles, panel_height=160)).save(sys.argv[1])

@@ -4,11 +4,13 @@ import importlib.util
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from nets import seeded
 from PIL import Image
+from torchvision.models import get_model
 
 from sess_lightning.data import ShapeScenes
 from sess_lightning.sess import SESS
@@ -41,7 +43,8 @@ def test_quickstart(example, tmp_path):
 
 def test_monitor_pointing(example, tmp_path):
     best = example("monitor_pointing").main(scenes(), **QUICK)
-    assert best.best_model_path.startswith(str(tmp_path / "runs" / "monitor"))
+    assert Path(best.best_model_path).is_file()
+    assert tmp_path / "runs" / "monitor" in Path(best.best_model_path).resolve().parents
     assert f"{float(best.best_model_score):.3f}" in best.best_model_path
     assert 0 <= float(best.best_model_score) <= 1
 
@@ -70,6 +73,18 @@ def test_captum_method(example, tmp_path):
     file = example("captum_method").main(str(tmp_path), train_size=64, **QUICK)
     with Image.open(file) as figure:
         assert figure.width > 640
+
+
+def test_compare_methods(example, tmp_path, capsys):
+    """A row for each method but the one that this network cannot have, which is named."""
+    photo, weights = tmp_path / "photo.png", tmp_path / "weights.pth"
+    Image.fromarray((seeded(0, 90, 120, 3).sigmoid() * 255).byte().numpy()).save(photo)
+    torch.save(get_model("vgg11", num_classes=3).state_dict(), weights)
+    words = [str(photo), "--model=vgg11", f"--weights={weights}", "--scales=224", "--out=methods.png"]
+    example("compare_methods").main([*words, "--methods=gradcam,cam,gradient"])
+    assert "cam is left out" in capsys.readouterr().out
+    with Image.open("methods.png") as two_rows:
+        assert two_rows.height < 3 * 160 < two_rows.width
 
 
 def test_finetune_photos(example, tmp_path):

@@ -11,6 +11,12 @@ from torch.utils.data import DataLoader
 from sess_lightning import SESSCallback
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """The language model looks for its text in `data/` of the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+
 def fit(module, tmp_path, **arguments):
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=1, limit_train_batches=1, limit_val_batches=1, logger=False,

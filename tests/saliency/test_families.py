@@ -43,7 +43,7 @@ FAMILIES = {
 
 
 def few_channels(activation):
-    """Four of the layer's channels: each costs a forward. The ones that vary most: with random weights many are dead."""
+    """Four of the layer's channels, as each costs a forward: the liveliest, as with random weights many are dead."""
     grid = to_grid(activation, (224, 224))
     return grid[:, grid.flatten(2).std(2)[0].topk(4).indices]
 
