@@ -36,6 +36,7 @@ class ScoreCAM(LayerMethod):
         ValueError: if an argument is out of its range.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
         >>> ScoreCAM("1")(net, torch.rand(2, 3, 8, 8), torch.tensor([0, 1])).maps.shape
         torch.Size([2, 8, 8])
