@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import Any
 
 from jsonargparse import ArgumentParser, auto_cli
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from sess_lightning.benchmark.runtime import runtime
+from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime
 from sess_lightning.callback import SESSCallback
 from sess_lightning.explain_photos import explain
 
@@ -21,6 +22,12 @@ _MORE = (
     "Where a network looks in photos: sess-lightning explain --help. "
     "The paper's tables on this machine: sess-lightning benchmark --help"
 )
+_BENCHMARKS: dict[str, Any] = {
+    "insertion-deletion": insertion_deletion.insertion_deletion,
+    "pointing": pointing.pointing,
+    "runtime": runtime.runtime,
+    "ablation": ablation.ablation,
+}
 _COLUMNS = {"insertion": "insertion_auc", "deletion": "deletion_auc", "overall": "overall", "pointing": "pointing_acc"}
 
 
@@ -74,7 +81,7 @@ def main(args: ArgsType = None) -> int | None:
     if isinstance(words, list) and words[:1] == ["explain"]:
         return _explain(words[1:])
     if isinstance(words, list) and words[:1] == ["benchmark"]:
-        auto_cli({"runtime": runtime}, args=words[1:], prog="sess-lightning benchmark")
+        auto_cli(_BENCHMARKS, args=_underscored(words[1:]), prog="sess-lightning benchmark", as_positional=False)
         return None
     SESSCLI(
         LightningModule,
@@ -94,6 +101,9 @@ def _explain(words: list[str]) -> int:
     parser = ArgumentParser(prog="sess-lightning explain", description=description)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders and glob patterns")
     parser.add_function_arguments(explain, as_group=False, as_positional=False, skip={"photos"})
-    # `--num-scales` as well as `--num_scales`: the shell's usage beside Python's.
-    words = [re.sub(r"^--[a-z-]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]
-    return explain(**parser.parse_args(words).as_dict())
+    return explain(**parser.parse_args(_underscored(words)).as_dict())
+
+
+def _underscored(words: list[str]) -> list[str]:
+    """`--num-scales` as well as `--num_scales`: the shell's usage beside Python's."""
+    return [re.sub(r"^--[a-z-]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]

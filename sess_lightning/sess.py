@@ -286,6 +286,22 @@ class SESS:
                 logits.append(read_logits(model(torch.cat(part).contiguous(memory_format=torch.channels_last))))
         return torch.cat(logits)
 
+    def fused(self, windows: Sequence[Window], scores: Tensor, maps: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+        """The map of one image from patches that are explained already: lines 12 and 14-16, without the model.
+
+        Args:
+            windows: those of `windows_for(size, window)`.
+            scores: `(P,)` probability of the class for each window.
+            maps: `(P, h, w)` of the base method, for each window.
+            size: height and width of the image.
+
+        Returns:
+            The map `(H, W)`, and `()` bool: False where it is constant or not finite.
+        """
+        kept = _prefilter(scores, self.prefilter_ratio).cpu()
+        saliency, rest = self._fuse(_Explained(scores, kept, maps[kept.to(maps.device)]), windows, size, False)
+        return saliency, rest.valid
+
     def _explained(self, patches: Patches) -> Iterator[_Explained]:
         """Of each image, in turn, the scores of its patches and the maps of those that pass the pre-filter."""
         if getattr(self.method, "single_pass", False) or self.prefilter_ratio == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 Row = Mapping[str, object]
@@ -35,3 +35,11 @@ def markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
         cells = ("" if row[name] is None else format(row[name], spec) for name, spec in columns.items())
         lines.append(" | ".join(cells))
     return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines)
+
+
+def pairs(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, str], list[Row], list[Row]]]:
+    """Of each model and method the rows without and with SESS, photo by photo."""
+    keys = dict.fromkeys((str(row["model"]), str(row["method"])) for row in rows)
+    for model, method in keys:
+        own = [row for row in rows if (row["model"], row["method"]) == (model, method)]
+        yield (model, method), [row for row in own if not row["sess"]], [row for row in own if row["sess"]]

@@ -1,0 +1,182 @@
+"""The paper's ablations on the user's photos: what each setting of SESS does to insertion and deletion.
+
+The patches of all settings overlap: each is explained once, and every setting fuses its share of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sess_lightning.benchmark.insertion_deletion import FIGURES, centre_crop, measured, predicted_class
+from sess_lightning.benchmark.intervals import Interval, mean_interval
+from sess_lightning.benchmark.plots import Curve, check_plots, draw_curves
+from sess_lightning.benchmark.running import Job
+from sess_lightning.benchmark.tables import Row, markdown
+from sess_lightning.checks import check_count
+from sess_lightning.patches import Patches
+from sess_lightning.probing import probe
+from sess_lightning.sess import SESS
+
+NAME = "ablation"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One figure of the paper: a setting and its values, all else as in `fixed`."""
+
+    title: str
+    option: str
+    values: tuple[Any, ...]
+    fixed: Mapping[str, Any]
+
+    def algorithms(self, method: str, window: int, batch_size: int | None) -> dict[str, SESS]:
+        """SESS for each value, by the value as text."""
+        common = {"window_size": window, "batch_size": batch_size, "smooth": False}
+        return {str(value): SESS(method, **{**common, **self.fixed, self.option: value}) for value in self.values}
+
+
+def ablations(num_scales: int, window: int) -> dict[str, Ablation]:
+    """The paper's ablations by name, with at most so many scales; ten and six of Figs. 6 to 10 become fewer with it."""
+    ten, six = min(10, num_scales), min(6, num_scales)
+    steps = (window, window // 2, window // 4)
+    return {
+        "scales": Ablation("number of scales (Fig. 5)", "num_scales", tuple(range(1, num_scales + 1)), {}),
+        "ratio": Ablation(
+            f"pre-filter r, {ten} scales (Fig. 6)",
+            "prefilter_ratio",
+            tuple(i / 10 for i in range(10)),
+            {"num_scales": ten},
+        ),
+        "weights": Ablation(
+            f"weights of the patches, {ten} scales (Fig. 7)", "weight_by_score", (True, False), {"num_scales": ten}
+        ),
+        "average": Ablation(f"average, {ten} scales (Fig. 9)", "pool", ("mean", "plain_mean"), {"num_scales": ten}),
+        "step": Ablation(f"step in pixels, {six} scales (Fig. 10)", "step_size", steps, {"num_scales": six}),
+    }
+
+
+def ablation(
+    data: str,
+    model: str = "resnet50",
+    weights: str = "DEFAULT",
+    method: str = "gradcam",
+    num_scales: int = 12,
+    limit: int | None = None,
+    seed: int = 0,
+    window: int = 224,
+    batch_size: int | None = None,
+    devices: int = 1,
+    accelerator: str = "auto",
+    root: str | None = None,
+    out: str = NAME,
+) -> None:
+    """Figures 5, 6, 7, 9 and 10: insertion, deletion and their difference, x 100, by each setting of SESS.
+
+    Photos and figures as in `insertion-deletion`. Patches that settings share are explained once for all of them, so
+    the pre-filter is applied to finished maps and its figures say nothing about time (see `runtime`). Rows are written
+    as they come: a killed run, started again, goes on where it was.
+
+    Args:
+        data: a folder of photos in COCO format, or imagenet, voc07, coco14.
+        model: one network by name.
+        weights: a path or DEFAULT.
+        method: one base method by name.
+        num_scales: the most scales.
+        limit: so many photos, chosen by the seed; all if left out.
+        seed: of the choice.
+        window: in pixels, the size of the crop too.
+        batch_size: patches per forward; the device's default if left out.
+        devices: processes, one a device.
+        accelerator: of Lightning: auto, cpu, gpu.
+        root: where the named data set lies.
+        out: folder for ablation.csv, .md and .png.
+    """
+    check_plots()
+    check_count("num_scales", num_scales)
+    job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, out)
+    wanted = ablations(num_scales, window)
+    settings = {name: one.algorithms(method, window, batch_size) for name, one in wanted.items()}
+    options = {"method": method, "num_scales": num_scales, "window": window}
+    rows = job.walk(_Measure(settings, window, batch_size), options)
+    if rows is None:
+        return
+    sections = [f"{job.described()}, {method}, `{model}`."]
+    panels = []
+    for name, one in wanted.items():
+        found = figures(rows, name, [str(value) for value in one.values])
+        sections.append(f"## {one.title}\n\n{_table(one, found)}")
+        panels.append(Curve(one.title, one.option, one.values, found))
+    draw_curves(Path(out) / f"{NAME}.png", panels)
+    job.finish("\n\n".join(sections) + "\n")
+
+
+@dataclass(frozen=True)
+class _Measure:
+    settings: Mapping[str, Mapping[str, SESS]]
+    window: int
+    batch_size: int | None
+
+    def __call__(self, models: Mapping[str, nn.Module], image: Tensor, target: Mapping[str, Any]) -> list[Row]:
+        (model,) = models.values()
+        crop = centre_crop(image, self.window)
+        predicted = predicted_class(model, crop)
+        flat = [(name, value, sess) for name, options in self.settings.items() for value, sess in options.items()]
+        maps, valid = shared_maps([sess for *_, sess in flat], model, crop, predicted)
+        found = measured(model, crop, maps, predicted, self.batch_size)
+        return [
+            {"setting": name, "value": value, "class": predicted, **(own if ok else dict.fromkeys(FIGURES))}
+            for (name, value, _), own, ok in zip(flat, found, valid, strict=True)
+        ]
+
+
+def shared_maps(settings: list[SESS], model: nn.Module, image: Tensor, target: int) -> tuple[Tensor, list[bool]]:
+    """The map of one image by every setting, with each patch explained once.
+
+    Args:
+        settings: of one base method, window and activation.
+        model: any classifier.
+        image: `(3, H, W)`, on the model's device.
+        target: the class.
+
+    Returns:
+        Maps `(S, H, W)`, and which of them are valid.
+    """
+    first = settings[0]
+    size = (image.shape[1], image.shape[2])
+    own = [sess.windows_for(size, sess.window_for([image])) for sess in settings]
+    numbers = {window: i for i, window in enumerate(dict.fromkeys(w for windows in own for w in windows))}
+    classes = torch.tensor([target], device=image.device)
+    with probe(model):
+        patches = Patches(model, [image], [list(numbers)], classes, first.activation, first.batch_size)
+        ((maps, scores),) = patches.explanations(first.method)
+        scores = patches.scores()[0] if scores is None else scores
+    fused = []
+    for sess, windows in zip(settings, own, strict=True):
+        chosen = torch.tensor([numbers[window] for window in windows])
+        fused.append(sess.fused(windows, scores[chosen.to(scores.device)], maps[chosen.to(maps.device)], size))
+    return torch.stack([saliency for saliency, _ in fused]), [bool(valid) for _, valid in fused]
+
+
+def figures(rows: list[Row], setting: str, values: list[str]) -> dict[str, list[Interval]]:
+    """Insertion, deletion and overall, x 100, for each value of a setting."""
+    found: dict[str, list[Interval]] = {figure: [] for figure in FIGURES}
+    for value in values:
+        own = [row for row in rows if (row["setting"], row["value"]) == (setting, value)]
+        for figure in FIGURES:
+            numbers = [np.nan if row[figure] is None else 100 * float(row[figure]) for row in own]  # type: ignore[arg-type]
+            found[figure].append(mean_interval(np.array(numbers)))
+    return found
+
+
+def _table(one: Ablation, found: Mapping[str, list[Interval]]) -> str:
+    lines = [
+        {one.option: value, **{figure: found[figure][i] for figure in FIGURES}} for i, value in enumerate(one.values)
+    ]
+    return markdown(lines, {one.option: "", **dict.fromkeys(FIGURES, ".2f")})

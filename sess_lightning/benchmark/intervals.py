@@ -1,0 +1,79 @@
+"""Confidence intervals of benchmark figures by the bootstrap over photos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+_REPEATS = 2000
+_AT_ONCE = 100  # resamples: bounds the memory for data sets of many photos
+
+
+class Interval(NamedTuple):
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __format__(self, spec: str) -> str:
+        if np.isnan(self.value):
+            return "-"
+        return f"{self.value:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
+
+
+def bootstrap(photos: int, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> Interval:
+    """The statistic of all photos, and the 2.5th and 97.5th percentile of it over 2000 resamples of the photos.
+
+    Args:
+        photos: their number.
+        statistic: from weights `(R, photos)`, how often each photo was drawn, to figures `(R,)`; NaN where there is
+            none, which percentiles leave out.
+        seed: of the resamples: the same for every figure, so that paired figures see the same photos.
+
+    Example:
+        >>> values = np.array([1.0, 2.0, 3.0])
+        >>> bootstrap(3, lambda weights: weights @ values / weights.sum(1)).value
+        2.0
+    """
+    value = float(statistic(np.ones((1, photos)))[0])
+    if not photos:
+        return Interval(value, np.nan, np.nan)
+    generator = np.random.default_rng(seed)
+    share = np.full(photos, 1 / photos)
+    drawn = (generator.multinomial(photos, share, size=_AT_ONCE) for _ in range(_REPEATS // _AT_ONCE))
+    figures = np.concatenate([statistic(some.astype(float)) for some in drawn])
+    figures = figures[np.isfinite(figures)]
+    low, high = np.percentile(figures, [2.5, 97.5]) if len(figures) else (np.nan, np.nan)
+    return Interval(value, float(low), float(high))
+
+
+def mean_interval(values: np.ndarray) -> Interval:
+    """The mean over photos, with its interval; NaN stands for a photo without a figure, which counts nowhere.
+
+    Args:
+        values: `(photos,)`.
+    """
+    there = np.isfinite(values)
+    filled = np.where(there, values, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return bootstrap(len(values), lambda drawn: (drawn @ filled) / (drawn @ there))
+
+
+def class_mean_interval(hits: np.ndarray, counts: np.ndarray) -> Interval:
+    """The mean over classes of each class's accuracy, with its interval over photos; classes never seen are left out.
+
+    Args:
+        hits: `(photos, classes)`.
+        counts: `(photos, classes)`: how many questions about the class there were.
+    """
+
+    def statistic(drawn: np.ndarray) -> np.ndarray:
+        seen = drawn @ counts
+        accuracy = np.divide(drawn @ hits, seen, out=np.zeros_like(seen), where=seen > 0)
+        classes = (seen > 0).sum(1)
+        return np.divide(accuracy.sum(1), classes, out=np.full(len(seen), np.nan), where=classes > 0)
+
+    return bootstrap(len(hits), statistic)
