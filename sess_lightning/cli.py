@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime
 from sess_lightning.callback import SESSCallback
-from sess_lightning.explain_photos import explain
+from sess_lightning.explain_photos import WRONG_ARGUMENTS, explain
 
 _MORE = (
     "Where a network looks in photos: sess-lightning explain --help. "
@@ -81,8 +81,7 @@ def main(args: ArgsType = None) -> int | None:
     if isinstance(words, list) and words[:1] == ["explain"]:
         return _explain(words[1:])
     if isinstance(words, list) and words[:1] == ["benchmark"]:
-        auto_cli(_BENCHMARKS, args=_underscored(words[1:]), prog="sess-lightning benchmark", as_positional=False)
-        return None
+        return _benchmark(words[1:])
     SESSCLI(
         LightningModule,
         LightningDataModule,
@@ -93,6 +92,16 @@ def main(args: ArgsType = None) -> int | None:
         args=args,
     )
     return None
+
+
+def _benchmark(words: list[str]) -> int:
+    """`sess-lightning benchmark NAME`: wrong arguments end in a message, and what goes wrong later in a traceback."""
+    try:
+        auto_cli(_BENCHMARKS, args=_underscored(words), prog="sess-lightning benchmark", as_positional=False)
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"sess-lightning benchmark: error: {error}", file=sys.stderr)
+        return WRONG_ARGUMENTS
+    return 0
 
 
 def _explain(words: list[str]) -> int:

@@ -5,16 +5,15 @@ The patches of all settings overlap: each is explained once, and every setting f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.benchmark.insertion_deletion import FIGURES, centre_crop, measured, predicted_class
+from sess_lightning.benchmark.insertion_deletion import FIGURES, centre_crop, measured, percent, predicted_class
 from sess_lightning.benchmark.intervals import Interval, mean_interval
 from sess_lightning.benchmark.plots import Curve, check_plots, draw_curves
 from sess_lightning.benchmark.running import Job
@@ -112,7 +111,7 @@ def ablation(
     for name, one in wanted.items():
         found = figures(rows, name, [str(value) for value in one.values])
         sections.append(f"## {one.title}\n\n{_table(one, found)}")
-        panels.append(Curve(one.title, one.option, one.values, found))
+        panels.append(Curve(one.title, one.option, one.values, {figure: found[figure] for figure in FIGURES}))
     draw_curves(Path(out) / f"{NAME}.png", panels)
     job.finish("\n\n".join(sections) + "\n")
 
@@ -164,19 +163,18 @@ def shared_maps(settings: list[SESS], model: nn.Module, image: Tensor, target: i
     return torch.stack([saliency for saliency, _ in fused]), [bool(valid) for _, valid in fused]
 
 
-def figures(rows: list[Row], setting: str, values: list[str]) -> dict[str, list[Interval]]:
-    """Insertion, deletion and overall, x 100, for each value of a setting."""
-    found: dict[str, list[Interval]] = {figure: [] for figure in FIGURES}
-    for value in values:
-        own = [row for row in rows if (row["setting"], row["value"]) == (setting, value)]
-        for figure in FIGURES:
-            numbers = [np.nan if row[figure] is None else 100 * float(row[figure]) for row in own]  # type: ignore[arg-type]
-            found[figure].append(mean_interval(np.array(numbers)))
-    return found
+def figures(rows: list[Row], setting: str, values: Sequence[str]) -> dict[str, list[Interval]]:
+    """Insertion, deletion and overall, x 100, for each value of a setting, and what overall gains over the first."""
+    own = [[row for row in rows if (row["setting"], row["value"]) == (setting, value)] for value in values]
+    found = {figure: [mean_interval(percent(part, figure)) for part in own] for figure in FIGURES}
+    first = percent(own[0], "overall")
+    return {**found, "gain": [mean_interval(percent(part, "overall") - first) for part in own]}
 
 
 def _table(one: Ablation, found: Mapping[str, list[Interval]]) -> str:
-    lines = [
-        {one.option: value, **{figure: found[figure][i] for figure in FIGURES}} for i, value in enumerate(one.values)
-    ]
-    return markdown(lines, {one.option: "", **dict.fromkeys(FIGURES, ".2f")})
+    gain = f"overall, against {one.values[0]}"
+    lines = []
+    for i, value in enumerate(one.values):
+        line = {one.option: value, **{figure: found[figure][i] for figure in FIGURES}}
+        lines.append({**line, gain: found["gain"][i] if i else None})
+    return markdown(lines, {one.option: "", **dict.fromkeys([*FIGURES, gain], ".2f")})

@@ -129,7 +129,7 @@ def table(rows: list[Row]) -> str:
     lines = []
     for (model, method), base, sess in pairs(rows):
         for with_sess, own in ((False, base), (True, sess)):
-            values = {figure: _percent(own, figure) for figure in FIGURES}
+            values = {figure: percent(own, figure) for figure in FIGURES}
             lines.append(
                 {
                     "method": method,
@@ -144,16 +144,17 @@ def table(rows: list[Row]) -> str:
     return markdown(lines, {**formats, **dict.fromkeys([*FIGURES, "overall, SESS - base"], ".1f")})
 
 
-def _percent(rows: list[Row], figure: str) -> np.ndarray:
+def percent(rows: list[Row], figure: str) -> np.ndarray:
+    """A figure of each row, x 100; NaN where there is none."""
     return np.array([np.nan if row[figure] is None else 100 * float(row[figure]) for row in rows])  # type: ignore[arg-type]
 
 
 def _difference(base: list[Row], sess: list[Row]) -> Any:
-    return mean_interval(_percent(sess, "overall") - _percent(base, "overall"))
+    return mean_interval(percent(sess, "overall") - percent(base, "overall"))
 
 
 def _bar_values(rows: list[Row], figure: str) -> dict[str, list[Any]]:
     return {
-        f"{method}\n{model}": [mean_interval(_percent(own, figure)) for own in (base, sess)]
+        f"{method}\n{model}": [mean_interval(percent(own, figure)) for own in (base, sess)]
         for (model, method), base, sess in pairs(rows)
     }

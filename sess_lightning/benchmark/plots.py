@@ -12,6 +12,7 @@ from sess_lightning.benchmark.intervals import Interval
 # Of Okabe and Ito: told apart by the colour-blind too.
 _BASE, _SESS, _OVERALL = "#999999", "#0072B2", "#009E73"
 _LINES = {"insertion": _SESS, "deletion": "#D55E00", "overall": _OVERALL}
+_COLUMNS = 3
 
 
 class Bars(NamedTuple):
@@ -45,7 +46,7 @@ def check_plots() -> None:
 
 def draw_bars(path: Path, panels: Sequence[Bars]) -> None:
     """Write panels of bars side by side, with intervals, as a picture."""
-    figure, axes = _axes(len(panels), max(len(panel.groups) for panel in panels))
+    figure, axes = _axes(len(panels), max(3.2, 1.1 * max(len(panel.groups) for panel in panels)))
     for axis, panel in zip(axes, panels, strict=True):
         for number, (colour, label) in enumerate(((_BASE, "alone"), (_SESS, "with SESS"))):
             found = [values[number] for values in panel.groups.values()]
@@ -55,13 +56,12 @@ def draw_bars(path: Path, panels: Sequence[Bars]) -> None:
         axis.set_xticks(range(len(panel.groups)), list(panel.groups), fontsize=8)
         axis.set_title(panel.title)
         axis.set_ylabel(panel.axis)
-    axes[0].legend(frameon=False)
-    _save(figure, path)
+    _save(figure, axes, path)
 
 
 def draw_curves(path: Path, panels: Sequence[Curve]) -> None:
-    """Write panels of lines with bands of their intervals, as a picture; the deletion axis is part of the same plot."""
-    figure, axes = _axes(len(panels), 4)
+    """Write panels of lines with bands of their intervals, as a picture."""
+    figure, axes = _axes(len(panels), 4.4)
     for axis, panel in zip(axes, panels, strict=True):
         places = range(len(panel.positions))
         for name, values in panel.figures.items():
@@ -72,24 +72,31 @@ def draw_curves(path: Path, panels: Sequence[Curve]) -> None:
         axis.set_title(panel.title)
         axis.set_xlabel(panel.axis)
         axis.set_ylim(bottom=0)
-    axes[0].set_ylabel("x 100")
-    axes[0].legend(frameon=False)
-    _save(figure, path)
+        axis.set_ylabel("x 100")
+    _save(figure, axes, path)
 
 
-def _axes(count: int, groups: int) -> tuple[Any, Any]:
+def _axes(count: int, width: float) -> tuple[Any, list[Any]]:
+    """A figure with so many axes, at most three beside each other."""
     from matplotlib.figure import Figure  # no pyplot: no backend, no state that outlives this
 
-    figure = Figure(figsize=(count * max(3.2, 1.1 * groups), 3.6), dpi=120, layout="constrained")
-    return figure, figure.subplots(1, count, squeeze=False)[0]
+    columns = min(count, _COLUMNS)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(columns * width, 3.6 * rows), dpi=120, layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for spare in axes[count:]:
+        spare.remove()
+    return figure, axes[:count]
 
 
 def _errors(found: Sequence[Interval]) -> list[list[float]]:
     return [[max(0.0, v.value - v.low) for v in found], [max(0.0, v.high - v.value) for v in found]]
 
 
-def _save(figure: Any, path: Path) -> None:
-    for axis in figure.axes:
+def _save(figure: Any, axes: Sequence[Any], path: Path) -> None:
+    for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
+        axis.set_axisbelow(True)
         axis.grid(axis="y", alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     figure.savefig(path)

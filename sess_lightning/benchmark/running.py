@@ -94,9 +94,16 @@ class _Walk(LightningModule):
                 self.skipped += 1
                 warnings.warn(f"Photo {photo} is left out: {sample}", stacklevel=2)
             else:
-                image, target = sample
-                rows = self.measure(models, image.to(self.device), target)
+                rows = self._measured(models, photo, *sample)
             self.store.add(self.global_rank, photo, [{"photo": photo, **row} for row in rows])
+
+    def _measured(
+        self, models: Mapping[str, nn.Module], photo: str, image: Tensor, target: Mapping[str, Any]
+    ) -> list[Row]:
+        try:
+            return self.measure(models, image.to(self.device), target)
+        except ValueError as error:
+            raise RuntimeError(f"Photo {photo} could not be measured: {error}") from error
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # strings among it; the image is moved when it is used

@@ -16,11 +16,11 @@ import torchvision
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sess_lightning.benchmark.passes import count_passes
 from sess_lightning.benchmark.tables import Row, markdown, write_csv
 from sess_lightning.benchmark.timing import alternate, fastest, peak_megabytes, seconds
 from sess_lightning.metrics import perturbation_curve
 from sess_lightning.probing import probe
-from sess_lightning.saliency import RISE, GroupCAM
 from sess_lightning.saliency.explanation import BaseMethod
 from sess_lightning.saliency.gradient import input_gradient
 from sess_lightning.saliency.naming import resolve_method
@@ -41,6 +41,7 @@ def runtime(
     methods: str = "gradcam,guidedbp,groupcam",
     scales: str = "6,12",
     ratios: str = "0,0.5,0.99",
+    alone: str = "",
     images: int = 1,
     image_size: str = "224x224",
     metric_images: int = 4,
@@ -53,15 +54,16 @@ def runtime(
     """Measure seconds per image and peak memory of base methods alone and with SESS, with random weights.
 
     Each row alternates, in one run, SESS with the bare passes of the same patches: a forward for each patch that is
-    scored, and what the base method needs for each patch that is kept (for gradients forward and backward, for
-    Group-CAM its masked forwards). Bare forwards run at the batch size and memory format that are fastest here. A last
-    row measures insertion and deletion against the bare forwards of their perturbed images.
+    scored, and the passes, counted, that the base method makes for each patch that is kept. Bare forwards run at the
+    batch size and memory format that are fastest here. A last row measures insertion and deletion against the bare
+    forwards of their perturbed images.
 
     Args:
         model: name of a torchvision classifier.
         methods: base methods by name, separated by commas.
         scales: numbers of scales, separated by commas.
         ratios: pre-filter ratios, separated by commas; single-pass methods run only the first.
+        alone: methods to measure without SESS only, once each, e.g. rise,scorecam,xrai as in the paper.
         images: images per call.
         image_size: height x width of the images.
         metric_images: images of 224 x 224 whose insertion and deletion are measured; 0 leaves that row out.
@@ -86,6 +88,7 @@ def runtime(
     )
     rows: list[Row] = []
     works = [partial(setting.row, *job, count, memory_format, repeats) for job in jobs]
+    works += [partial(setting.alone_row, name, count, memory_format) for name in alone.split(",") if name]
     if metric_images:
         works.append(partial(setting.metric_row, metric_images, count, memory_format, repeats))
     for work in tqdm(works, desc="runtime", unit="row"):
@@ -222,6 +225,38 @@ class _Setting:
             "peak MB": memory,
         }
 
+    def own(self, method: Any, images: int, count: int, memory_format: str) -> Callable[[], None]:
+        """The bare passes that a base method makes for so many images, once it has found its layer."""
+        passes = count_passes(method, self.model, self._batch(1, memory_format), self.targets[:1])
+        forwards = self.forwards(images * passes.forwards, count, memory_format)
+        gradients = self.gradients(images * passes.gradients, count, memory_format)
+
+        def work() -> None:
+            forwards()
+            gradients()
+
+        return work
+
+    def alone_row(self, name: str, count: int, memory_format: str) -> Row:
+        """A method without SESS, measured once: for those that take thousands of passes."""
+        method = resolve_method(name)
+        squashed = resize(self.images, (WINDOW, WINDOW))
+
+        def base() -> None:
+            with self.autocast():
+                method(self.model, squashed, self.targets)
+
+        memory = peak_megabytes(base, squashed.device)  # and the layer is found
+        bare = self.own(method, len(squashed), count, memory_format)
+        times = {"alone s": seconds(base, squashed.device), "bare s": seconds(bare, squashed.device)}
+        return {
+            **dict.fromkeys(_COLUMNS),
+            "method": name,
+            **{key: time / len(squashed) for key, time in times.items()},
+            "s / bare s": times["alone s"] / times["bare s"],
+            "peak MB": memory,
+        }
+
     def _bare(
         self, method: Any, patches: int, kept: int, ratio: float, count: int, memory_format: str
     ) -> Callable[[], None]:
@@ -229,12 +264,7 @@ class _Setting:
         if getattr(method, "single_pass", False):
             return self.forwards(patches, count, memory_format)
         scoring = self.forwards(patches if ratio else 0, count, memory_format)
-        if isinstance(method, GroupCAM):
-            own = self.forwards(kept * (method.groups + 2), count, memory_format)
-        elif isinstance(method, RISE):
-            own = self.forwards(kept * method.num_masks, count, memory_format)
-        else:
-            own = self.gradients(kept, count, memory_format)
+        own = self.own(method, kept, count, memory_format)
 
         def work() -> None:
             scoring()

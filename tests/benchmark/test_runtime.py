@@ -43,12 +43,17 @@ def test_writes_a_row_for_each_setting(tiny, tmp_path, capsys):
             "2",
             "--metric_images",
             "3",
+            "--alone",
+            "smoothgrad,scorecam",
             "--out",
             str(tmp_path / "new"),
         ]
     )
     with (tmp_path / "new" / "runtime.csv").open() as file:
-        *rows, metric = csv.DictReader(file)
+        *rows, smooth, score, metric = csv.DictReader(file)
+    assert (smooth["method"], score["method"]) == ("smoothgrad", "scorecam")
+    assert float(smooth["alone s"]) > 0
+    assert score["s"] == score["patches"] == ""
     assert metric["method"] == "insertion + deletion of 3"
     assert float(metric["patches"]) == 58
     assert float(metric["s / bare s"]) > 0
@@ -69,12 +74,15 @@ def test_writes_a_row_for_each_setting(tiny, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("method", "ratio", "forwards"),
-    [("gradcam", 0.0, 10), ("guidedbp", 0.0, 4), ("guidedbp", 0.5, 14), ("groupcam", 0.0, 4 * 34),
-     ("groupcam", 0.5, 10 + 4 * 34), ("rise", 0.5, 10 + 4 * 4000)],
+    [("gradcam", 0.0, 10), ("guidedbp", 0.0, 4), ("guidedbp", 0.5, 14), ("groupcam", 0.0, 4 * 8),
+     ("groupcam", 0.5, 10 + 4 * 8), ("rise", 0.5, 10 + 4 * 4000)],
 )  # fmt: skip
 def test_the_floor_is_the_passes_that_nobody_could_do_without(tiny, method, ratio, forwards):
+    """The layer has six channels: Group-CAM makes a group of each, and shows the image and the blurred one besides."""
     setting = module._Setting.of("tiny", 1, "64x64", None, "cpu", "32")
-    bare = setting._bare(module.resolve_method(method), 10, 4, ratio, 8, "channels_last")
+    explainer = module.resolve_method(method)
+    explainer(tiny, torch.rand(1, 3, 64, 64), torch.tensor([0]))
+    bare = setting._bare(explainer, 10, 4, ratio, 8, "channels_last")
     tiny.seen = 0
     bare()
     assert tiny.seen == forwards

@@ -1,0 +1,39 @@
+"""How many passes of the network a base method makes for one image: counted, not looked up."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from sess_lightning.saliency.explanation import Method
+
+
+class Passes(NamedTuple):
+    """Images that went through the network for one explanation."""
+
+    forwards: int  # without a gradient to the pixels
+    gradients: int  # forward, and backward to the pixels
+
+
+def count_passes(method: Method, model: nn.Module, image: Tensor, target: Tensor) -> Passes:
+    """Explain one image and count.
+
+    Args:
+        method: any base method.
+        model: any classifier.
+        image: `(1, C, H, W)`.
+        target: `(1,)` long.
+    """
+    seen = [0, 0]
+
+    def count(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        images = args[0]
+        seen[bool(images.requires_grad and output.requires_grad)] += len(images)
+
+    handle = model.register_forward_hook(count)
+    try:
+        method(model, image, target)
+    finally:
+        handle.remove()
+    return Passes(*seen)
