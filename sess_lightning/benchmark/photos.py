@@ -59,7 +59,7 @@ class Photos(Dataset[tuple[str, Any]]):
 
 
 def networks(models: str, weights: str) -> dict[str, Network]:
-    """Networks by name, each with its weights.
+    """Networks by name, each with its weights; one name with several weights is told apart by the files' names.
 
     Args:
         models: names, separated by commas.
@@ -74,7 +74,13 @@ def networks(models: str, weights: str) -> dict[str, Network]:
         raise ValueError(
             f"Expected argument `weights` to name weights for each of {len(names)} models, but got {len(files)}."
         )
-    return {name: load_network(name, file) for name, file in zip(names, files, strict=True)}
+    labels = [
+        name if names.count(name) == 1 else f"{name} ({Path(file).stem})"
+        for name, file in zip(names, files, strict=True)
+    ]
+    if len(set(labels)) < len(labels):
+        raise ValueError(f"Expected argument `model` to name each network with its weights once, but got {models!r}.")
+    return {label: load_network(*chosen) for label, chosen in zip(labels, zip(names, files, strict=True), strict=True)}
 
 
 def same_normalisation(found: Sequence[Network]) -> Network:

@@ -1,0 +1,83 @@
+"""`benchmark pointing` in small, against the pointing game itself and hand-made rows."""
+
+import csv
+
+import pytest
+import torch
+from conftest import write_photos
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sess_lightning.benchmark.pointing import accuracy, difference, is_hit, peak_distance, table
+from sess_lightning.cli import main
+from sess_lightning.metrics import pointing_hits
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([0, 1, 1.5, 5, 15]))
+def test_distances_hit_as_the_pointing_game_does(seed, tolerance):
+    generator = torch.Generator().manual_seed(seed)
+    saliency = torch.rand(12, 17, generator=generator)
+    region = torch.rand(12, 17, generator=generator) > 0.97
+    y, x = divmod(int(saliency.argmax()), 17)
+    expected = bool(pointing_hits(torch.tensor([[x, y]]), region[None], tolerance))
+    assert is_hit(peak_distance(saliency, region), tolerance) == expected
+
+
+def question(photo, label, sess, distance, area=0.1, instances=1, distractor=False):
+    return {
+        "photo": photo, "model": "m", "method": "g", "sess": sess, "class": label, "distance": distance, "area": area,
+        "instances": instances, "distractor": distractor,
+    }  # fmt: skip
+
+
+def test_accuracy_is_the_mean_over_classes():
+    """Class 0: hits at 0 and 14.9, a miss at 15 (strictly nearer); class 1: a miss."""
+    rows = [question(str(i), 0, True, d) for i, d in enumerate((0, 14.9, 15.0))] + [question("3", 1, True, 100.0)]
+    assert accuracy(rows, 15).value == pytest.approx(100 * (2 / 3 + 0) / 2)
+    assert accuracy(rows, 0).value == pytest.approx(100 * (1 / 3 + 0) / 2)
+
+
+def test_difference_is_paired():
+    base = [question("0", 0, False, 20.0), question("1", 0, False, 20.0)]
+    sess = [question("0", 0, True, 0.0), question("1", 0, True, 0.0)]
+    assert difference(base, sess, 15) == (100, 100, 100)
+
+
+def test_columns_ask_what_they_say():
+    """Difficult: below a quarter and a distractor; small: below 15 %; several: more than one object."""
+    kinds = [(0.3, 1, True), (0.2, 1, True), (0.2, 1, False), (0.1, 3, False)]
+    rows = [question(str(i), 0, s, 0.0, *kind) for s in (False, True) for i, kind in enumerate(kinds)]
+    head = table(rows, 15).splitlines()[0]
+    assert (
+        head
+        == "| method | model | SESS | all (4) | difficult (1) | small (1) | several (1) | distractor (2)"
+    assert head == f"| method | model | SESS | {subsets} | all, SESS - base |"
+    )
+
+
+def test_the_command(words, tmp_path, capsys):
+    """Photos 0 and 2 hold two classes; 1 only one; of photo 3, nobody can read a pixel."""
+    photos, out = write_photos(tmp_path / "photos", -4), tmp_path / "out"
+    with pytest.warns(UserWarning, match=r"Photo 3 is left out: .*3.png"):
+        assert main(words("pointing", photos, out, methods="gradcam", num_scales=2, ratio=0)) == 0
+    with (out / "pointing.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["photo"], r["class"]) for r in rows if r["sess"] == "True"] == [
+        ("0", "0"), ("0", "1"), ("1", "1"), ("2", "0"), ("2", "2")
+    ]  # fmt: skip
+    small, large = 20 * 20 / 8000, 50 * 40 / 8000
+    assert [float(r["area"]) for r in rows if r["sess"] == "True"] == pytest.approx([small, large, small, large, small])
+    assert [r["distractor"] for r in rows if r["sess"] == "True"] == ["True", "True", "False", "True", "True"]
+    shown = capsys.readouterr().out
+    assert "difficult (2) | small (3) | several (0) | distractor (4)" in shown  # 2000 of 8000 is no less than a quarter
+    main(words("pointing", photos, out, methods="gradcam", num_scales=2, ratio=0, tolerance=0))
+    assert "tolerance 0 pixels" in capsys.readouterr().out
+
+
+def test_an_empty_difficult_column_is_said(words, tmp_path, capsys):
+    photos = write_photos(tmp_path / "photos", 2)
+    text = (photos / "annotations.json").read_text().replace('"category_id": 1', '"category_id": 0')
+    (photos / "annotations.json").write_text(text)
+    main(words("pointing", photos, tmp_path / "out", methods="gradcam", num_scales=1))
+    assert "`difficult` is empty" in capsys.readouterr().out
