@@ -4,8 +4,8 @@ import csv
 
 import pytest
 import torch
-from conftest import write_photos
 from nets import seeded
+from photo_folder import write_photos
 
 from sess_lightning import SESS
 from sess_lightning.benchmark.ablation import ablations, figures, shared_maps

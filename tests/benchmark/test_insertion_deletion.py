@@ -4,7 +4,7 @@ import csv
 
 import pytest
 import torch
-from conftest import write_photos
+from photo_folder import write_photos
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 

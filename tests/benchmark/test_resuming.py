@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from conftest import write_photos
+from photo_folder import write_photos
 
 from sess_lightning.cli import main
 
