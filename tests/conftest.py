@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from sess_lightning.small_cnn import small_cnn
+
 sys.path.insert(0, str(Path(__file__).parent))  # makes `nets` importable from every test folder
 torch.set_num_threads(1)  # tiny networks: more threads only wait for each other
 
@@ -23,3 +25,30 @@ def real(root):
     if not folder.is_dir():
         pytest.skip("real weights and photos are not at hand")
     return folder
+
+
+@pytest.fixture
+def small_weights(tmp_path):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = small_cnn(3)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    return tmp_path / "weights.pth"
+
+
+@pytest.fixture
+def benchmark_words(small_weights):
+    """What all benchmark commands are given here."""
+
+    def of(name, photos, out, **options):
+        given = {
+            "data": photos,
+            "model": "small_cnn",
+            "weights": small_weights,
+            "window": 64,
+            "accelerator": "cpu",
+            "out": out,
+        }
+        return ["benchmark", name, *(f"--{key}={value}" for key, value in {**given, **options}.items())]
+
+    return of

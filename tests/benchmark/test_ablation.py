@@ -14,8 +14,8 @@ from sess_lightning.networks import load_network
 
 
 @pytest.mark.parametrize("method", ["gradcam", "gradient"])
-def test_every_setting_gives_the_map_that_it_gives_alone(weights, method):
-    model = load_network("small_cnn", str(weights)).module.eval()
+def test_every_setting_gives_the_map_that_it_gives_alone(small_weights, method):
+    model = load_network("small_cnn", str(small_weights)).module.eval()
     image = seeded(0, 3, 64, 80)
     settings = [sess for one in ablations(5, 64).values() for sess in one.algorithms(method, 64, None).values()]
     seen = 0
@@ -59,9 +59,9 @@ def test_figures_are_means_and_paired_gains():
     assert found["gain"][1] == pytest.approx((10, 10, 10))
 
 
-def test_the_command(words, tmp_path, capsys):
+def test_the_command(benchmark_words, tmp_path, capsys):
     photos, out = write_photos(tmp_path / "photos", 2), tmp_path / "out"
-    assert main(words("ablation", photos, out, num_scales=2)) == 0
+    assert main(benchmark_words("ablation", photos, out, num_scales=2)) == 0
     with (out / "ablation.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * (2 + 10 + 2 + 2 + 3)

@@ -21,14 +21,14 @@ def read(file):
         return list(csv.DictReader(opened))
 
 
-def test_rows_are_what_the_metrics_say(words, weights, tmp_path, capsys):
+def test_rows_are_what_the_metrics_say(benchmark_words, small_weights, tmp_path, capsys):
     photos, out = write_photos(tmp_path / "photos", 3), tmp_path / "out"
-    main(words("insertion-deletion", photos, out, methods="gradcam,gradient", ratio=0.5, **{"num-scales": 3}))
+    main(benchmark_words("insertion-deletion", photos, out, methods="gradcam,gradient", ratio=0.5, **{"num-scales": 3}))
     rows = read(out / "insertion-deletion.csv")
     assert [(r["photo"], r["method"], r["sess"]) for r in rows] == [
         (photo, method, sess) for photo in "012" for method in ("gradcam", "gradient") for sess in ("False", "True")
     ]
-    model = load_network("small_cnn", str(weights)).module.eval()
+    model = load_network("small_cnn", str(small_weights)).module.eval()
     image = TF.pil_to_tensor(Image.open(photos / "images" / "1.png")).float() / 255
     crop = TF.center_crop(TF.resize(TF.normalize(image, IMAGENET_MEAN, IMAGENET_STD), [73], antialias=True), [64, 64])
     target = model(crop[None]).argmax(1)
@@ -64,12 +64,17 @@ def test_centre_crop():
     assert (crop[..., 34:] - 1).abs().max() < 1e-6
 
 
-def test_two_networks_in_one_pass(words, weights, tmp_path):
+def test_two_networks_in_one_pass(benchmark_words, small_weights, tmp_path):
     photos, out = write_photos(tmp_path / "photos", 2), tmp_path / "out"
-    other = weights.with_name("other.pth")
-    torch.save({name: 2 * value for name, value in torch.load(weights, weights_only=True).items()}, other)
-    options = {"model": "small_cnn,small_cnn", "weights": f"{weights},{other}", "methods": "gradcam", "num_scales": 1}
-    main(words("insertion-deletion", photos, out, **options))
+    other = small_weights.with_name("other.pth")
+    torch.save({name: 2 * value for name, value in torch.load(small_weights, weights_only=True).items()}, other)
+    options = {
+        "model": "small_cnn,small_cnn",
+        "weights": f"{small_weights},{other}",
+        "methods": "gradcam",
+        "num_scales": 1,
+    }
+    main(benchmark_words("insertion-deletion", photos, out, **options))
     rows = read(out / "insertion-deletion.csv")
     names = ["small_cnn (weights)", "small_cnn (other)"]
     assert [r["model"] for r in rows] == 2 * [names[0], names[0], names[1], names[1]]
@@ -87,8 +92,8 @@ def test_two_networks_in_one_pass(words, weights, tmp_path):
         ({"ratio": 1}, "Expected argument `prefilter_ratio`"),
     ],
 )
-def test_wrong_arguments_end_in_a_message(words, tmp_path, capsys, options, message):
+def test_wrong_arguments_end_in_a_message(benchmark_words, tmp_path, capsys, options, message):
     photos = write_photos(tmp_path / "photos", 1)
-    assert main(words("insertion-deletion", photos, tmp_path / "out", **options)) == 2
+    assert main(benchmark_words("insertion-deletion", photos, tmp_path / "out", **options)) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out" / "insertion-deletion.csv").exists()

@@ -53,11 +53,11 @@ def test_columns_ask_what_they_say():
     assert head == f"| method | model | SESS | {subsets} | all, SESS - base |"
 
 
-def test_the_command(words, tmp_path, capsys):
+def test_the_command(benchmark_words, tmp_path, capsys):
     """Photos 0 and 2 hold two classes; 1 only one; of photo 3, nobody can read a pixel."""
     photos, out = write_photos(tmp_path / "photos", -4), tmp_path / "out"
     with pytest.warns(UserWarning, match=r"Photo 3 is left out: .*3.png"):
-        assert main(words("pointing", photos, out, methods="gradcam", num_scales=2, ratio=0)) == 0
+        assert main(benchmark_words("pointing", photos, out, methods="gradcam", num_scales=2, ratio=0)) == 0
     with (out / "pointing.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(r["photo"], r["class"]) for r in rows if r["sess"] == "True"] == [
@@ -68,13 +68,13 @@ def test_the_command(words, tmp_path, capsys):
     assert [r["distractor"] for r in rows if r["sess"] == "True"] == ["True", "True", "False", "True", "True"]
     shown = capsys.readouterr().out
     assert "difficult (2) | small (3) | several (0) | distractor (4)" in shown  # 2000 of 8000 is no less than a quarter
-    main(words("pointing", photos, out, methods="gradcam", num_scales=2, ratio=0, tolerance=0))
+    main(benchmark_words("pointing", photos, out, methods="gradcam", num_scales=2, ratio=0, tolerance=0))
     assert "tolerance 0 pixels" in capsys.readouterr().out
 
 
-def test_an_empty_difficult_column_is_said(words, tmp_path, capsys):
+def test_an_empty_difficult_column_is_said(benchmark_words, tmp_path, capsys):
     photos = write_photos(tmp_path / "photos", 2)
     text = (photos / "annotations.json").read_text().replace('"category_id": 1', '"category_id": 0')
     (photos / "annotations.json").write_text(text)
-    main(words("pointing", photos, tmp_path / "out", methods="gradcam", num_scales=1))
+    main(benchmark_words("pointing", photos, tmp_path / "out", methods="gradcam", num_scales=1))
     assert "`difficult` is empty" in capsys.readouterr().out

@@ -19,12 +19,12 @@ def result(out):
     return [(out / f"insertion-deletion.{kind}").read_bytes() for kind in ("csv", "md")]
 
 
-def test_killed_and_started_again(words, tmp_path):
+def test_killed_and_started_again(benchmark_words, tmp_path):
     photos = write_photos(tmp_path / "photos", 30)
     options = {"methods": "gradient", "num_scales": 2, "ratio": 0.5}
-    main(words("insertion-deletion", photos, tmp_path / "whole", **options))
+    main(benchmark_words("insertion-deletion", photos, tmp_path / "whole", **options))
 
-    killed = words("insertion-deletion", photos, tmp_path / "killed", **options)
+    killed = benchmark_words("insertion-deletion", photos, tmp_path / "killed", **options)
     process = subprocess.Popen([*COMMAND, *killed], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     rows = tmp_path / "killed" / "insertion-deletion.parts" / "0.jsonl"
     for _ in range(60_000):
@@ -43,12 +43,12 @@ def test_killed_and_started_again(words, tmp_path):
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
-def test_two_processes_give_the_table_of_one(words, tmp_path):
+def test_two_processes_give_the_table_of_one(benchmark_words, tmp_path):
     """Five photos: one process has one more, which the sampler makes up for by giving a photo twice."""
     photos = write_photos(tmp_path / "photos", 5)
     options = {"methods": "gradient", "num_scales": 2, "ratio": 0.5}
-    one = words("insertion-deletion", photos, tmp_path / "one", **options)
-    two = words("insertion-deletion", photos, tmp_path / "two", devices=2, **options)
+    one = benchmark_words("insertion-deletion", photos, tmp_path / "one", **options)
+    two = benchmark_words("insertion-deletion", photos, tmp_path / "two", devices=2, **options)
     script = tmp_path / "command.py"  # Lightning starts the second process with the same words
     script.write_text(
         "import sys\nfrom sess_lightning.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
