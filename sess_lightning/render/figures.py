@@ -49,7 +49,7 @@ def prefilter_figure(image: Tensor, results: Sequence[SESSResult], number: int =
     if not len(results):
         raise ValueError("Expected argument `results` to hold at least one result, but got none.")
     for result in results:
-        _check_image(image, result, number)
+        check_image(image, result, number)
     regions = [_kept_region(image, result, number) for result in results]
     maps = [overlay(image.cpu(), result.maps[number].cpu().float().clamp(0, 1)) for result in results]
     headings = [f"{len(r.kept[number])} of {len(r.windows[number])} patches" for r in results]
@@ -71,7 +71,7 @@ def smoothing_figure(image: Tensor, result: SESSResult, number: int = 0, panel_h
     Raises:
         ValueError: if the result has no unsmoothed maps, or the image is not the one that was explained.
     """
-    _check_image(image, result, number)
+    check_image(image, result, number)
     if result.unsmoothed is None:
         raise ValueError("Expected argument `result` to hold unsmoothed maps: call sess(..., keep_patches=True).")
     maps = [minmax(m[number].cpu().float())[0] for m in (result.unsmoothed, result.maps)]
@@ -97,11 +97,11 @@ def patches_figure(
     Raises:
         ValueError: if the result has no patch maps, or the image is not the one that was explained.
     """
-    _check_image(image, result, number)
+    check_image(image, result, number)
     if result.patch_maps is None:
         raise ValueError("Expected argument `result` to hold patch maps: call sess(..., keep_patches=True).")
     kept, windows, scores = result.kept[number].tolist(), result.windows[number], result.scores[number].tolist()
-    boxes, maps = _in_image(windows, image), result.patch_maps[number].cpu().float().clamp(0, 1)
+    boxes, maps = in_image(windows, image), result.patch_maps[number].cpu().float().clamp(0, 1)
     size = panel_size([image], panel_height)
     title: str | None = f"class {int(result.targets[number])}: {len(kept)} patches with their scores, scale by scale"
     rows = []
@@ -121,21 +121,22 @@ def patches_figure(
 def _kept_region(image: Tensor, result: SESSResult, number: int) -> Tensor:
     """The image, red where no kept window lies."""
     covered = torch.zeros(image.shape[1:], dtype=torch.bool)
-    for x1, y1, x2, y2 in _in_image(result.windows[number][result.kept[number]], image).tolist():
+    for x1, y1, x2, y2 in in_image(result.windows[number][result.kept[number]], image).tolist():
         covered[int(y1) : int(-(-y2 // 1)), int(x1) : int(-(-x2 // 1))] = True
     picture = image.cpu().float()
     red = torch.tensor(_REMOVED, dtype=torch.float32).view(3, 1, 1)
     return torch.where(covered, picture, 0.45 * picture + 0.55 * red).round().to(torch.uint8)
 
 
-def _in_image(windows: Tensor, image: Tensor) -> Tensor:
+def in_image(windows: Tensor, image: Tensor) -> Tensor:
     """Windows `(P, 6)` as boxes `(P, 4)` in the image's pixels."""
     x = windows[:, 0:4:2].double() * image.shape[2] / windows[:, 5:6]
     y = windows[:, 1:4:2].double() * image.shape[1] / windows[:, 4:5]
     return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1)
 
 
-def _check_image(image: Tensor, result: SESSResult, number: int) -> None:
+def check_image(image: Tensor, result: SESSResult, number: int) -> None:
+    """Raise a `ValueError` unless `image` is a picture of the size of the result's map."""
     check_picture("image", image)
     size = tuple(result.maps[number].shape)
     if tuple(image.shape[1:]) != size:

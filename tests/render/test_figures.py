@@ -7,7 +7,7 @@ from pictures import is_colour, picture
 
 from sess_lightning import SESS
 from sess_lightning.render import patches_figure, prefilter_figure, smoothing_figure
-from sess_lightning.render.figures import _in_image, _kept_region
+from sess_lightning.render.figures import _kept_region, in_image
 
 IMAGE = picture(60, 80)
 
@@ -19,7 +19,7 @@ def result_of(**options):
 
 def test_windows_in_the_image():
     result = result_of()
-    boxes = _in_image(result.windows[0], IMAGE)
+    boxes = in_image(result.windows[0], IMAGE)
     for box, (x1, y1, x2, y2, h, w) in zip(boxes.tolist(), result.windows[0].tolist(), strict=True):
         assert box == pytest.approx([x1 * 80 / w, y1 * 60 / h, x2 * 80 / w, y2 * 60 / h])
 
