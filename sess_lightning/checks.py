@@ -87,6 +87,19 @@ def _check_image(number: int, image: Any) -> None:
         )
 
 
+def check_scores(scores: Any, counts: Sequence[int]) -> None:
+    """Raise a `ValueError` unless `scores` hold a tensor for each image with a score for each window, or are None."""
+    if scores is None:
+        return
+    listed = isinstance(scores, (list, tuple))
+    got = [tuple(getattr(one, "shape", ())) for one in scores] if listed else type(scores).__name__
+    if got != [(count,) for count in counts]:
+        raise ValueError(
+            f"Expected argument `scores` to hold one tensor for each image, with {counts} scores, one a window, but got "
+            f"{got}. Take `SESSResult.scores` of the same images and windows."
+        )
+
+
 def check_pyramid(num_scales: Any, scales: Any, window: Any) -> None:
     """Raise a `ValueError` unless exactly one of `num_scales` and `scales` says which scales, and the window fits."""
     if scales is None:

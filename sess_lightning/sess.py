@@ -21,6 +21,7 @@ from sess_lightning.checks import (
     check_images,
     check_pair,
     check_pyramid,
+    check_scores,
     check_share,
     check_step,
 )
@@ -136,8 +137,8 @@ class SESS:
         minmax: min-max after fusion, before smoothing, as the paper's text says (the released code does not).
         smooth: Gaussian of 11 pixels, sigma 5.
         activation: `"softmax"`, or `"sigmoid"` for multi-label heads.
-        search: `"exhaustive"`, every window of every scale. (Choosing windows by a coarse map first was measured and
-            left out: it found nothing that fewer `scales` do not find at the same cost.)
+        search: `"exhaustive"`, every window of every scale. (A coarse map first, to choose windows by, was measured and
+            left out: fewer `scales` find as much at the same cost.)
         batch_size: patches per forward; bounds the memory. `None`: on a CPU 4, more where the window is smaller than
             224; 64 on an accelerator.
 
@@ -191,6 +192,7 @@ class SESS:
         targets: Tensor | None = None,
         *,
         keep_patches: bool = False,
+        scores: Sequence[Tensor] | None = None,
     ) -> SESSResult:
         """Explain one class for each image.
 
@@ -200,9 +202,11 @@ class SESS:
             targets: `(B,)` long, the classes to explain; `None` explains the class predicted for the whole image,
                 squashed to the window.
             keep_patches: keep the calibrated map of every patch, which takes `K x H x W` floats an image.
+            scores: of the patches, where they are known: `SESSResult.scores` of another method for the same images,
+                classes and windows. Saves the scoring pass.
 
         Raises:
-            TypeError, ValueError: if images or targets are unfit; says which and why.
+            TypeError, ValueError: if images, targets or scores are unfit; says which and why.
         """
         images = check_images(images)
         window = self.window_for(images)
@@ -212,12 +216,13 @@ class SESS:
                 targets = predicted_classes(self.whole_image_logits(model, images, window))
             targets = check_targets(targets, len(images)).to(device, copy=True)
             windows = [self.windows_for(_size(image), window) for image in images]
+            check_scores(scores, [len(w) for w in windows])
             patches = Patches(model, images, windows, targets, self.activation, self.batch_size)
             one_size = len({_size(image) for image in images}) == 1
             maps: list[Tensor] = []
             stacked: Tensor | None = None
             fused: list[_Fused] = []
-            for part, image_windows, image in zip(self._explained(patches), windows, images, strict=True):
+            for part, image_windows, image in zip(self._explained(patches, scores), windows, images, strict=True):
                 saliency, rest = self._fuse(part, image_windows, _size(image), keep_patches)
                 if one_size:  # in its place at once: torch.stack would hold all maps twice
                     stacked = saliency.new_empty((len(images), *saliency.shape)) if stacked is None else stacked
@@ -261,8 +266,7 @@ class SESS:
         if len(sizes) > 1:
             raise ValueError(
                 "Expected all images to have one size, as `window_size` is None (the size of the images), but "
-                f"got {sizes[:4]}. "
-                "Pass window_size=, the size that the model was trained on."
+                f"got {sizes[:4]}. Pass window_size=, the size that the model was trained on."
             )
         return sizes[0]
 
@@ -302,9 +306,9 @@ class SESS:
         saliency, rest = self._fuse(_Explained(scores, kept, maps[kept.to(maps.device)]), windows, size, False)
         return saliency, rest.valid
 
-    def _explained(self, patches: Patches) -> Iterator[_Explained]:
+    def _explained(self, patches: Patches, known: Sequence[Tensor] | None) -> Iterator[_Explained]:
         """Of each image, in turn, the scores of its patches and the maps of those that pass the pre-filter."""
-        if getattr(self.method, "single_pass", False) or self.prefilter_ratio == 0:
+        if known is None and (getattr(self.method, "single_pass", False) or self.prefilter_ratio == 0):
             # Every patch is explained, or that costs no more than its score: one pass gives both.
             for number, (maps, scores) in enumerate(patches.explanations(self.method)):
                 if scores is None:
@@ -312,7 +316,7 @@ class SESS:
                 kept = _prefilter(scores, self.prefilter_ratio).cpu()  # line 12
                 yield _Explained(scores, kept, maps if len(kept) == len(maps) else maps[kept.to(maps.device)])
             return
-        all_scores = patches.scores()
+        all_scores = patches.scores() if known is None else [s.to(patches.targets.device) for s in known]
         on_host = torch.cat(all_scores).cpu().split([len(scores) for scores in all_scores])
         all_kept = [_prefilter(scores, self.prefilter_ratio) for scores in on_host]
         kept_windows = [[w[i] for i in k.tolist()] for w, k in zip(patches.windows, all_kept, strict=True)]

@@ -264,6 +264,27 @@ def test_bad_targets(method, targets, error, message):
         SESS(method, window_size=32, num_scales=1)(small_cnn(), seeded(0, 1, 3, 32, 32), targets)
 
 
+@pytest.mark.parametrize("method", ["gradcam", brightness])
+@pytest.mark.parametrize("ratio", [0.0, 0.7])
+def test_known_scores_save_the_scoring_pass_and_change_nothing(method, ratio):
+    model, images, targets = small_cnn(), [seeded(0, 3, 40, 40), seeded(1, 3, 48, 32)], torch.tensor([1, 2])
+    sess = SESS(method, num_scales=3, window_size=32, prefilter_ratio=ratio)
+    expected = sess(model, images, targets)
+    seen = []
+    handle = model.register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    result = sess(model, images, targets, scores=expected.scores)
+    handle.remove()
+    assert sum(seen) == (sum(map(len, expected.kept)) if method == "gradcam" else 0)
+    for one, same in zip(result.maps + result.scores, expected.maps + expected.scores, strict=True):
+        torch.testing.assert_close(one, same, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scores", [torch.rand(1, 5), [torch.rand(4)], [torch.rand(5)] * 2, [0.5]])
+def test_scores_of_other_windows_are_refused(scores):
+    with pytest.raises(ValueError, match=r"`scores` to hold one tensor for each image, with \[5\] scores"):
+        SESS(num_scales=2, window_size=32)(small_cnn(), seeded(0, 1, 3, 32, 32), scores=scores)
+
+
 def test_pickle_and_repr():
     sess = pickle.loads(pickle.dumps(SESS(num_scales=2, window_size=32)))
     assert "num_scales=2" in repr(sess)

@@ -73,6 +73,7 @@ def ablation(
     batch_size: int | None = None,
     devices: int = 1,
     accelerator: str = "auto",
+    precision: str = "32",
     root: str | None = None,
     out: str = NAME,
 ) -> None:
@@ -94,12 +95,13 @@ def ablation(
         batch_size: patches per forward; the device's default if left out.
         devices: processes, one a device.
         accelerator: of Lightning: auto, cpu, gpu.
+        precision: "32", or "bf16" for autocast: faster where the device can, the last digits differ.
         root: where the named data set lies.
         out: folder for ablation.csv, .md and .png.
     """
     check_plots()
     check_count("num_scales", num_scales)
-    job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, out)
+    job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, precision, out)
     wanted = ablations(num_scales, window)
     settings = {name: one.algorithms(method, window, batch_size) for name, one in wanted.items()}
     options = {"method": method, "num_scales": num_scales, "window": window}

@@ -41,6 +41,7 @@ def insertion_deletion(
     batch_size: int | None = None,
     devices: int = 1,
     accelerator: str = "auto",
+    precision: str = "32",
     root: str | None = None,
     out: str = NAME,
 ) -> None:
@@ -64,11 +65,12 @@ def insertion_deletion(
         batch_size: patches per forward; the device's default if left out.
         devices: processes, one a device.
         accelerator: of Lightning: auto, cpu, gpu.
+        precision: "32", or "bf16" for autocast: faster where the device can, the last digits differ.
         root: where the named data set lies.
         out: folder for insertion-deletion.csv, .md and .png.
     """
     check_plots()
-    job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, out)
+    job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, precision, out)
     compared = Compared(methods, num_scales, scales, ratio, window, batch_size)
     rows = job.walk(_Measure(compared.build(), window, batch_size), compared.settings())
     if rows is None:

@@ -90,7 +90,8 @@ def compared_maps(
 ) -> list[list[Map]]:
     """For each class, the maps of all methods alone and with SESS.
 
-    The method alone sees the image squashed to the window; its map is brought back to the image's size.
+    The method alone sees the image squashed to the window; its map is brought back to the image's size. The patches are
+    scored once for all methods, which share pyramid and window.
 
     Args:
         algorithms: by name of the method.
@@ -101,12 +102,14 @@ def compared_maps(
     found: list[list[Map]] = [[] for _ in targets]
     classes = torch.tensor(targets, device=image.device)
     images = [image] * len(targets)
+    scores: list[Tensor] | None = None
     for name, sess in algorithms.items():
         squashed = resize(image[None], sess.window_for(images)).expand(len(targets), -1, -1, -1)
         base, base_valid = Explainer(sess, compare_base=True, target="label").base_maps(
             model, squashed, classes, images
         )
-        result = sess(model, images, classes)
+        result = sess(model, images, classes, scores=scores)
+        scores = result.scores
         for number, maps in enumerate(found):
             maps.append(Map(name, False, base[number], bool(base_valid[number])))
             maps.append(Map(name, True, result.maps[number], bool(result.valid[number])))

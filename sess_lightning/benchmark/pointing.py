@@ -48,6 +48,7 @@ def pointing(
     batch_size: int | None = None,
     devices: int = 1,
     accelerator: str = "auto",
+    precision: str = "32",
     root: str | None = None,
     out: str = NAME,
 ) -> None:
@@ -77,13 +78,14 @@ def pointing(
         batch_size: patches per forward; the device's default if left out.
         devices: processes, one a device.
         accelerator: of Lightning: auto, cpu, gpu.
+        precision: "32", or "bf16" for autocast: faster where the device can, the last digits differ.
         root: where the named data set lies.
         out: folder for pointing.csv, .md and .png.
     """
     check_plots()
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"Expected argument `tolerance` to be a number of pixels, at least 0, but got {tolerance!r}.")
-    job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, out)
+    job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, precision, out)
     compared = Compared(methods, num_scales, scales, ratio, window, batch_size, activation)
     rows = job.walk(_Measure(compared.build()), compared.settings())
     if rows is None:

@@ -16,7 +16,9 @@ from torch.utils.data import DataLoader
 from sess_lightning.benchmark.photos import Photos, networks, same_normalisation
 from sess_lightning.benchmark.store import RowStore
 from sess_lightning.benchmark.tables import Row
-from sess_lightning.checks import check_count
+from sess_lightning.checks import check_choice, check_count
+
+_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 class Measure(Protocol):
@@ -45,12 +47,14 @@ class Job:
     weights: str
     devices: int
     accelerator: str
+    precision: str
     out: str
 
     def described(self) -> str:
         """What was measured, for the head of a table."""
         chosen = "All photos" if self.limit is None else f"{self.limit} photos (seed {self.seed})"
-        return f"{chosen} of `{self.data}`, 95 % intervals over photos"
+        autocast = ", bf16 autocast" if self.precision == "bf16" else ""
+        return f"{chosen} of `{self.data}`{autocast}, 95 % intervals over photos"
 
     def walk(self, measure: Measure, settings: Mapping[str, Any]) -> list[Row] | None:
         """Measure the photos that are not measured yet, and give the rows of all; None on all processes but the first.
@@ -62,13 +66,24 @@ class Job:
         if self.limit is not None:
             check_count("limit", self.limit)
         check_count("devices", self.devices)
+        check_choice("precision", self.precision, tuple(_PRECISIONS))
         found = networks(self.model, self.weights)
         photos = Photos(self.data, self.root, self.limit, self.seed, same_normalisation(list(found.values())))
         of_photos = {"data": self.data, "root": self.root, "limit": self.limit, "seed": self.seed}
-        of_networks = {"model": self.model, "weights": self.weights}
+        of_networks = {"model": self.model, "weights": self.weights, "precision": self.precision}
         store = RowStore(Path(self.out), self.name, {**of_photos, **of_networks, **settings})
         models = {name: network.module.eval().requires_grad_(False) for name, network in found.items()}
-        return _walk(models, photos, measure, store, self.devices, self.accelerator)
+        trainer = Trainer(
+            devices=self.devices,
+            accelerator=self.accelerator,
+            strategy="auto" if self.devices == 1 else "ddp",
+            precision=_PRECISIONS[self.precision],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            inference_mode=False,  # methods need gradients; they switch them on where they do
+        )
+        return _walk(trainer, models, photos, measure, store)
 
     def finish(self, text: str) -> None:
         """Write the Markdown page and print it."""
@@ -115,19 +130,10 @@ class _Walk(LightningModule):
 
 
 def _walk(
-    models: Mapping[str, nn.Module], photos: Photos, measure: Measure, store: RowStore, devices: int, accelerator: str
+    trainer: Trainer, models: Mapping[str, nn.Module], photos: Photos, measure: Measure, store: RowStore
 ) -> list[Row] | None:
     """As many processes as devices; with several, Lightning starts this command once for each."""
     todo = photos.without(store.done())
-    trainer = Trainer(
-        devices=devices,
-        accelerator=accelerator,
-        strategy="auto" if devices == 1 else "ddp",
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        inference_mode=False,  # methods need gradients; they switch them on where they do
-    )
     if len(todo):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
