@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch.utils.data import Dataset
 
 from sess_lightning import data as datasets
+from sess_lightning.data.photo_data import chosen
 from sess_lightning.networks import Network, load_network
 
 _NAMED = {"voc07": "VOC07", "coco14": "COCO14", "imagenet": "ImageNet"}
@@ -20,7 +20,7 @@ class Photos(Dataset[tuple[str, Any]]):
 
     Args:
         data: a folder in COCO format, or `voc07`, `coco14`, `imagenet`.
-        root: where the named data set lies; its default where left out.
+        root: where the named data set lies, as docs/data.md says; not used for a folder.
         limit: so many photos, chosen by `seed`; None takes all.
         seed: of the choice.
         network: whose normalisation the photos get.
@@ -35,8 +35,7 @@ class Photos(Dataset[tuple[str, Any]]):
         self._samples: Any = module.val_dataloader().dataset
         self.class_names: dict[int, str] = module.class_names
         count = len(self._samples)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:limit].sort().values
-        self._numbers = range(count) if limit is None else order.tolist()
+        self._numbers = chosen(count, limit, seed)
         self._width = len(str(count))
 
     def without(self, done: set[str]) -> Photos:
@@ -101,9 +100,7 @@ def same_normalisation(found: Sequence[Network]) -> Network:
 def _data_module(data: str, root: str | None, network: Network) -> Any:
     options: dict[str, Any] = {"mean": network.mean, "std": network.std}
     if data.lower() in _NAMED:
-        if root is not None:
-            options["root"] = root
-        return getattr(datasets, _NAMED[data.lower()])(**options)
+        return getattr(datasets, _NAMED[data.lower()])(root, **options)
     if not Path(data).is_dir():
         raise ValueError(
             f"Expected argument `data` to be a folder of photos in COCO format, or one of {', '.join(_NAMED)}, but got "

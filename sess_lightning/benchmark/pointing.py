@@ -85,6 +85,10 @@ def pointing(
     check_plots()
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"Expected argument `tolerance` to be a number of pixels, at least 0, but got {tolerance!r}.")
+    if data.lower() == "imagenet":
+        raise ValueError(
+            "Expected argument `data` to be photos with objects: a folder, voc07 or coco14. imagenet has labels only."
+        )
     job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, precision, out)
     compared = Compared(methods, num_scales, scales, ratio, window, batch_size, activation)
     rows = job.walk(_Measure(compared.build()), compared.settings())

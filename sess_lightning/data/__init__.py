@@ -1,7 +1,20 @@
-"""Data to watch a classifier on: drawn shapes that need no download, and folders of photos with boxes."""
+"""Data to watch a classifier on: drawn shapes, which need no download, folders of photos, the paper's data sets."""
 
-from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.data.coco14 import COCO14
+from sess_lightning.data.imagenet import ImageNet
+from sess_lightning.data.normalisation import CAFFE_MEAN, CAFFE_STD, IMAGENET_MEAN, IMAGENET_STD
 from sess_lightning.data.photos import CocoPhotos
 from sess_lightning.data.shapes import ShapeScenes
+from sess_lightning.data.voc07 import VOC07
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "CocoPhotos", "ShapeScenes"]
+__all__ = [
+    "CAFFE_MEAN",
+    "CAFFE_STD",
+    "COCO14",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "VOC07",
+    "CocoPhotos",
+    "ImageNet",
+    "ShapeScenes",
+]

@@ -1,0 +1,114 @@
+"""PASCAL VOC 2007, test split: the photos of the pointing game."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import torch
+from torch import Tensor
+from torchvision.datasets import VOCDetection
+
+from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.data.photo_data import PhotoData, Photos
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
+    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+
+_INDEX = {name: index for index, name in enumerate(VOC_CLASSES)}
+_OFFICIAL: dict[str, Any] = {"year": "2007", "image_set": "test"}
+_FOLDER = Path("VOCdevkit", "VOC2007")
+_SPLIT = _FOLDER / "ImageSets" / "Main" / "test.txt"
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+class VOC07(PhotoData):
+    """The 4952 photos of PASCAL VOC 2007's test split, with the boxes of 20 classes, for `validate` and `test`.
+
+    A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and a list of detection targets: `boxes`
+    `(N, 4)` `(xmin - 1, ymin - 1, xmax, ymax)` of the file, which counts pixels from 1 and includes the last, `labels`
+    `(N,)` long, positions in `VOC_CLASSES`, and `difficult` `(N,)` long, 1 for objects that are hard to recognise.
+
+    Args:
+        root: folder with `VOCdevkit/VOC2007/`, as the archive unpacks.
+        download: whether torchvision may fetch the archive into `root` (450 MB) if the photos are not there.
+        batch_size: photos per batch.
+        num_workers: processes that read photos.
+        limit: so many photos, chosen by `seed`, in their order; `None` takes all.
+        seed: of the choice.
+        mean: per-channel mean to normalise with; ImageNet's by default, as torchvision's models expect.
+        std: per-channel standard deviation, likewise.
+
+    Raises:
+        ValueError: from `prepare_data`, if the archive cannot be had; from `setup`, if `root` does not hold what is
+            expected, or an annotation cannot be read.
+
+    Example::
+
+        trainer.validate(model, datamodule=VOC07("voc", download=True))
+    """
+
+    layout = (
+        "Expected a folder with VOCdevkit/VOC2007/, which holds ImageSets/Main/test.txt, Annotations/NUMBER.xml and "
+        "JPEGImages/NUMBER.jpg: what VOCtest_06-Nov-2007.tar unpacks to. VOC07(root, download=True).prepare_data() "
+        "fetches it."
+    )
+
+    def __init__(
+        self,
+        root: str | None = None,
+        download: bool = False,
+        batch_size: int = 4,
+        num_workers: int = 0,
+        limit: int | None = None,
+        seed: int = 0,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__(root, batch_size, num_workers, limit, seed, mean, std)
+        self.download = download
+
+    def prepare_data(self) -> None:
+        """Fetch the archive and unpack it, once per machine, if `download` allows it and the photos are not there."""
+        if not self.download or self.root is None or (Path(self.root) / _SPLIT).is_file():
+            return
+        try:
+            VOCDetection(self.root, **_OFFICIAL, download=True)
+        except (OSError, RuntimeError) as error:  # no connection; an archive that is not what was expected
+            raise ValueError(
+                f"Could not download VOC07 to {self.root}: {type(error).__name__} {error} Get VOCtest_06-Nov-2007.tar "
+                "another way and unpack it there."
+            ) from error
+
+    def _find(self, root: Path) -> Photos:
+        self._check(root / _SPLIT, root / _FOLDER / "Annotations", root / _FOLDER / "JPEGImages")
+        voc = VOCDetection(root, **_OFFICIAL)
+        paths, annotations = [[Path(file) for file in files] for files in (voc.images, voc.annotations)]
+        self._check_listed("photos", paths, root / _SPLIT)
+        self._check_listed("annotations", annotations, root / _SPLIT)
+        return Photos(paths, [_target(file) for file in annotations], dict(enumerate(VOC_CLASSES)))
+
+
+def _target(file: Path) -> dict[str, Tensor]:
+    """The objects of one annotation file."""
+    try:
+        root = ElementTree.parse(file).getroot()  # noqa: S314  the user's own file
+        objects = VOCDetection.parse_voc_xml(root)["annotation"]["object"]
+        sides = [[float(one["bndbox"][side]) for side in _SIDES] for one in objects]
+        labels = [_INDEX[one["name"]] for one in objects]
+        difficult = [int(one.get("difficult", 0)) for one in objects]
+    except (ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Could not read the annotation {file}: {type(error).__name__} {error}. Expected VOC's XML: an object with "
+            f"name (one of the 20 classes), bndbox ({', '.join(_SIDES)}) and difficult for each thing."
+        ) from error
+    inclusive_from_1 = torch.tensor(sides, dtype=torch.float32).reshape(-1, 4)
+    return {
+        "boxes": inclusive_from_1 - torch.tensor([1.0, 1.0, 0.0, 0.0]),
+        "labels": torch.tensor(labels, dtype=torch.long),
+        "difficult": torch.tensor(difficult, dtype=torch.long),
+    }
