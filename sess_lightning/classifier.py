@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sess_lightning.networks import build_network
+from sess_lightning.outputs import read_logits
 from sess_lightning.samples import UNKNOWN, Samples, batch_to_samples
 from sess_lightning.windows import resize
 
@@ -80,7 +81,8 @@ class LitClassifier(LightningModule):
         if samples.labels is None:
             raise ValueError("Expected batches with labels to train or validate a classifier, but got images alone.")
         known = samples.labels != UNKNOWN
-        logits = self(torch.cat([resize(image[None], (self.input_size,) * 2) for image in samples.images]))[known]
+        squashed = torch.cat([resize(image[None], (self.input_size,) * 2) for image in samples.images])
+        logits = read_logits(self(squashed))[known]
         labels = samples.labels[known]
         loss = F.cross_entropy(logits, labels) if len(labels) else logits.sum()
         if len(labels):

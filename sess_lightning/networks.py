@@ -1,4 +1,4 @@
-"""Networks by name: the small one of this package, torchvision's, timm's; and what they expect of an image."""
+"""Networks by name: this package's own, torchvision's, timm's; and what they expect of an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torchvision
 from torch import nn
 
-from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.data.normalisation import CAFFE_MEAN, CAFFE_STD, IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.pointing_networks import POINTING_NETWORKS, POINTING_SIDE, from_published, label_names
 from sess_lightning.small_cnn import small_cnn
 from sess_lightning.weights import SUFFIXES, StoredWeights, for_network, load_weights, read_weights
 from sess_lightning.windows import Size
@@ -35,8 +36,8 @@ def build_network(name: str, num_classes: int, weights: str | None) -> nn.Module
     """The network `name` with `num_classes` outputs.
 
     Args:
-        name: `"small_cnn"`, a torchvision classifier, or a timm model, which may be written `timm:NAME`; of a name that
-            both know, torchvision's is taken.
+        name: `"small_cnn"`, `"pointing_vgg16"`, `"pointing_resnet50"`, a torchvision classifier, or a timm model, which
+            may be written `timm:NAME`; of a name that both know, torchvision's is taken.
         num_classes: outputs.
         weights: path of a state_dict or checkpoint; `"DEFAULT"` or the name of any of torchvision's own, which are
             downloaded at their first use; `None` for random ones.
@@ -50,7 +51,7 @@ def build_network(name: str, num_classes: int, weights: str | None) -> nn.Module
         return _published(name, num_classes, weights)
     network = _random(name, num_classes)
     if weights is not None:
-        load_weights(network, read_weights(Path(weights)), name)
+        load_weights(network, _stored(name, weights), name)
     return network
 
 
@@ -69,7 +70,7 @@ def load_network(name: str, weights: str, num_classes: int | None = None) -> Net
     if not _is_path(weights):
         module = _published(name, num_classes, weights)
         return _with_expectations(name, module, weights, {})
-    stored = read_weights(Path(weights))
+    stored = _stored(name, weights)
     module = _random(name, num_classes)
     if num_classes is None:
         found = _outputs_of(stored, module)
@@ -80,7 +81,7 @@ def load_network(name: str, weights: str, num_classes: int | None = None) -> Net
 
 def _known(name: str) -> str:
     """The name with `timm:` before it where it is timm's, or an error that says which come near."""
-    own = [SMALL_CNN, *torchvision.models.list_models(module=torchvision.models)]
+    own = [SMALL_CNN, *POINTING_NETWORKS, *torchvision.models.list_models(module=torchvision.models)]
     if name in own:
         return name
     has_timm = find_spec("timm") is not None
@@ -99,6 +100,12 @@ def _known(name: str) -> str:
     )
 
 
+def _stored(name: str, weights: str) -> StoredWeights:
+    """Weights from a file, as the network `name` has them."""
+    stored = read_weights(Path(weights))
+    return stored._replace(state=from_published(stored.state)) if name in POINTING_NETWORKS else stored
+
+
 def _is_path(weights: str) -> bool:
     return Path(weights).exists() or Path(weights).suffix in SUFFIXES
 
@@ -108,6 +115,8 @@ def _random(name: str, num_classes: int | None) -> nn.Module:
     if name == SMALL_CNN:
         return small_cnn(num_classes or 1000)
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if name in POINTING_NETWORKS:
+        return POINTING_NETWORKS[name](**options)
     if not name.startswith(_TIMM):
         return torchvision.models.get_model(name, **options)
     import timm
@@ -120,9 +129,10 @@ def _published(name: str, num_classes: int | None, weights: str) -> nn.Module:
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     offered = _offered(name)
     if weights.rpartition(".")[2] not in offered:
+        where = " docs/data.md says where its weights are." if name in POINTING_NETWORKS else ""
         raise ValueError(
             "Expected argument `weights` to be the path of a state_dict, None, or one that is offered "
-            f"for {name!r} ({', '.join(offered) or 'none'}), but got {weights!r}, which is no file either."
+            f"for {name!r} ({', '.join(offered) or 'none'}), but got {weights!r}, which is no file either.{where}"
         )
     try:
         if name.startswith(_TIMM):
@@ -138,7 +148,7 @@ def _published(name: str, num_classes: int | None, weights: str) -> nn.Module:
 
 
 def _offered(name: str) -> list[str]:
-    if name == SMALL_CNN:
+    if name == SMALL_CNN or name in POINTING_NETWORKS:
         return []
     if name.startswith(_TIMM):
         return ["DEFAULT"]
@@ -158,11 +168,13 @@ def _outputs_of(stored: StoredWeights, network: nn.Module) -> int | None:
 
 
 def _with_expectations(name: str, module: nn.Module, weights: str, options: Mapping[str, Any]) -> Network:
-    """The network with its input size, mean, standard deviation and, for 1000 outputs, ImageNet's class names."""
+    """The network with its input size, mean, standard deviation and, where they are known, class names."""
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     if name == SMALL_CNN:
         size = (_SMALL_CNN_SIDE, _SMALL_CNN_SIDE)
+    elif name in POINTING_NETWORKS:
+        size, mean, std = (POINTING_SIDE, POINTING_SIDE), CAFFE_MEAN, CAFFE_STD
     elif name.startswith(_TIMM):
         import timm
 
@@ -175,11 +187,15 @@ def _with_expectations(name: str, module: nn.Module, weights: str, options: Mapp
     trained = options.get("input_size")
     if isinstance(trained, int):
         size, mean, std = (trained, trained), IMAGENET_MEAN, IMAGENET_STD
-    return Network(module, size, tuple(mean), tuple(std), _imagenet_names(module))
+    return Network(module, size, tuple(mean), tuple(std), _class_names(name, module))
 
 
-def _imagenet_names(module: nn.Module) -> Mapping[int, str] | None:
-    """ImageNet's class names for a network of 1000 outputs: its last parameter is as long as that."""
-    names = torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"]
+def _class_names(name: str, module: nn.Module) -> Mapping[int, str] | None:
+    """The names of the classes, told from their number: the last parameter is as long as that."""
     last = next(reversed(list(module.parameters())), None)
-    return dict(enumerate(names)) if last is not None and len(last) == len(names) else None
+    if last is None:
+        return None
+    if name in POINTING_NETWORKS:
+        return label_names(len(last))
+    names = torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"]
+    return dict(enumerate(names)) if len(last) == len(names) else None

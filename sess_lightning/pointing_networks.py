@@ -1,0 +1,132 @@
+"""The pointing game's networks: VGG16 and ResNet-50 as Caffe has them, for the weights that TorchRay publishes.
+
+Both are fully convolutional, with multi-label heads of 20 (VOC) or 80 (COCO) classes, and give logits `(N, K, 1, 1)`
+for images of 224 x 224. Parts are called as in torchvision, except the classifier, which is `head`: by that name the
+weights of these modules are told from a published file, which has other shapes and Caffe's order of colours.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
+from sess_lightning.data.voc07 import VOC_CLASSES
+
+POINTING_SIDE = 224
+_VGG_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and number of convolutions
+_VGG_GRID = 7  # of the last features, which the head reads whole
+_VGG_SMALLEST = 193  # of which five poolings that round up leave that grid
+
+# Modules of the published files, and of the networks here.
+_HEADS = {"classifier.0": "head.0", "classifier.2": "head.3", "classifier.4": "head.6", "fc": "head"}
+_FIRST = ("features.0", "conv1")
+
+
+class _PointingVGG16(nn.Sequential):
+    def forward(self, images: Tensor) -> Tensor:
+        if min(images.shape[-2:]) < _VGG_SMALLEST:
+            raise ValueError(
+                f"Expected images of at least {_VGG_SMALLEST} x {_VGG_SMALLEST} pixels for pointing_vgg16, whose head "
+                f"reads a grid of {_VGG_GRID} x {_VGG_GRID}, but got {images.shape[-2]} x {images.shape[-1]}. Use "
+                f"windows of {POINTING_SIDE}."
+            )
+        return super().forward(images)
+
+
+def pointing_vgg16(num_classes: int = len(VOC_CLASSES)) -> nn.Sequential:
+    """VGG16 without batch norm, its pooling rounding up, its linear layers as convolutions.
+
+    Args:
+        num_classes: number of logits.
+
+    Returns:
+        The network: `(N, 3, 224, 224)` to logits `(N, num_classes, 1, 1)`; larger images give a map of logits.
+
+    Raises:
+        ValueError: when called with images of fewer than 193 pixels.
+    """
+    channels = 3
+    features: list[nn.Module] = []
+    for width, depth in _VGG_BLOCKS:
+        for _ in range(depth):
+            features += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+            channels = width
+        features.append(nn.MaxPool2d(2, ceil_mode=True))
+    head = nn.Sequential(
+        nn.Conv2d(channels, 4096, _VGG_GRID), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Conv2d(4096, 4096, 1), nn.ReLU(inplace=True), nn.Dropout(),
+        nn.Conv2d(4096, num_classes, 1),
+    )  # fmt: skip
+    return _PointingVGG16(OrderedDict(features=nn.Sequential(*features), head=head))
+
+
+def pointing_resnet50(num_classes: int = len(VOC_CLASSES)) -> nn.Sequential:
+    """ResNet-50 as in Caffe: a bias in `conv1`, pooling that rounds up, strides on the blocks' first convolution.
+
+    Args:
+        num_classes: number of logits.
+
+    Returns:
+        The network: `(N, 3, H, W)` to logits `(N, num_classes, 1, 1)`, of the average over the last grid.
+    """
+    network = torchvision.models.resnet50(num_classes=1)
+    network.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
+    network.maxpool = nn.MaxPool2d(3, 2, ceil_mode=True)
+    for layer in (network.layer2, network.layer3, network.layer4):
+        layer[0].conv1.stride, layer[0].conv2.stride = (2, 2), (1, 1)
+    parts = OrderedDict(network.named_children())
+    features = parts.pop("fc").in_features
+    return nn.Sequential(OrderedDict(parts, head=nn.Conv2d(features, num_classes, 1)))
+
+
+POINTING_NETWORKS = {"pointing_vgg16": pointing_vgg16, "pointing_resnet50": pointing_resnet50}
+
+
+def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a published file under the names, in the shapes and with the colours of the networks here.
+
+    Published are `vgg16_voc-b050e8c3.pth`, `vgg16_coco-d82c8150.pth`, `resnet50_voc-9ca920d6.pth` and
+    `resnet50_coco-e99468c5.pth`. VGG16's linear layers are `classifier.0`, `.2` and `.4` there, ResNet-50's is `fc`;
+    the first convolution takes blue, green, red. What these modules themselves stored is given back as it is.
+
+    Args:
+        state: names with tensors.
+    """
+    if "fc.weight" not in state and "classifier.0.weight" not in state:
+        return dict(state)
+    found = {}
+    for key, value in state.items():
+        module, _, kind = key.rpartition(".")
+        if kind == "weight" and module in _FIRST:
+            value = value.flip(1)  # the images are RGB
+        elif kind == "weight" and module in _HEADS:
+            value = _as_convolution(value, _VGG_GRID if module == "classifier.0" else 1)
+        found[f"{_HEADS.get(module, module)}.{kind}"] = value
+    return found
+
+
+def label_names(num_classes: int) -> Mapping[int, str] | None:
+    """The names of VOC's 20 classes or COCO's 80; None for other numbers.
+
+    Example:
+        >>> label_names(20)[11], label_names(80)[0], label_names(80)[79], label_names(3)
+        ('dog', 'person', 'toothbrush', None)
+    """
+    coco = [
+        name
+        for name in FasterRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
+        if name not in ("__background__", "N/A")  # it counts with COCO's gaps
+    ]
+    names = {len(names): names for names in (VOC_CLASSES, coco)}.get(num_classes)
+    return None if names is None else dict(enumerate(names))
+
+
+def _as_convolution(weight: Tensor, side: int) -> Tensor:
+    """The weight of a linear layer over a flat grid, as that of a convolution as large as the grid."""
+    if weight.ndim != 2 or weight.shape[1] % (side * side):
+        return weight  # no such layer: loading says what does not fit
+    return weight.unflatten(1, (-1, side, side))
