@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import torchvision
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from sess_lightning.data.voc07 import VOC_CLASSES
@@ -37,6 +38,15 @@ class _PointingVGG16(nn.Sequential):
         return super().forward(images)
 
 
+class _GridConv2d(nn.Conv2d):
+    """A convolution that is done as a linear layer where it reads the whole grid at once, many times faster on a CPU."""
+
+    def forward(self, grid: Tensor) -> Tensor:
+        if grid.shape[-2:] != self.weight.shape[-2:]:
+            return super().forward(grid)
+        return F.linear(grid.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None]
+
+
 def pointing_vgg16(num_classes: int = len(VOC_CLASSES)) -> nn.Sequential:
     """VGG16 without batch norm, its pooling rounding up, its linear layers as convolutions.
 
@@ -57,7 +67,7 @@ def pointing_vgg16(num_classes: int = len(VOC_CLASSES)) -> nn.Sequential:
             channels = width
         features.append(nn.MaxPool2d(2, ceil_mode=True))
     head = nn.Sequential(
-        nn.Conv2d(channels, 4096, _VGG_GRID), nn.ReLU(inplace=True), nn.Dropout(),
+        _GridConv2d(channels, 4096, _VGG_GRID), nn.ReLU(inplace=True), nn.Dropout(),
         nn.Conv2d(4096, 4096, 1), nn.ReLU(inplace=True), nn.Dropout(),
         nn.Conv2d(4096, num_classes, 1),
     )  # fmt: skip

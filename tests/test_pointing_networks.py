@@ -161,6 +161,15 @@ def test_vgg16_names_its_smallest_image(vgg):
     assert vgg[0].module(torch.zeros(1, 3, 193, 224)).shape == (1, 20, 1, 1)
 
 
+def test_vgg16_is_fully_convolutional(vgg):
+    """A wider image gives the logits of its windows side by side: the last grid is wider by one for 32 pixels."""
+    grid = seeded(0, 1, 512, 7, 8)
+    head = vgg[0].module.head
+    wide = head(grid)
+    assert wide.shape == (1, 20, 1, 2)
+    torch.testing.assert_close(wide, torch.cat([head(grid[..., :7]), head(grid[..., 1:])], 3), rtol=1e-4, atol=1e-5)
+
+
 def test_resnet50_is_caffes(resnet):
     network, state, _ = resnet
     with torch.no_grad():
