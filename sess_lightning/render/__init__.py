@@ -1,29 +1,40 @@
-"""Pictures of saliency: overlays, boxes and peaks, captioned grids, filmstrips, the paper's figures.
+"""Pictures of saliency: overlays, boxes and peaks, captioned grids, filmstrips, charts, the paper's figures.
 
 Tensors in, uint8 tensors out. Nothing here knows a logger or a trainer; text is drawn by Pillow with the font that it
 brings along. Pages are dark cards that read on light and on dark ground, in colours that the colour-blind can tell
 apart, and no meaning hangs on a hue alone.
 """
 
+from sess_lightning.render.charts import Bar, Line, bars_figure, curves_figure
 from sess_lightning.render.colormap import colorize, denormalize, normalization_misfit, overlay
 from sess_lightning.render.explanation import PhotoRow, explanation_page
 from sess_lightning.render.figures import patches_figure, prefilter_figure, smoothing_figure
-from sess_lightning.render.grid import MapRow, filmstrip, map_grid
-from sess_lightning.render.marks import draw_boxes, draw_peak
+from sess_lightning.render.grid import MapRow, film_panels, filmstrip, map_grid
+from sess_lightning.render.marks import draw_boxes, draw_circle, draw_peak
+from sess_lightning.render.process import process_figure
+from sess_lightning.render.sheet import contact_sheet
 
 __all__ = [
+    "Bar",
+    "Line",
     "MapRow",
     "PhotoRow",
+    "bars_figure",
     "colorize",
+    "contact_sheet",
+    "curves_figure",
     "denormalize",
     "draw_boxes",
+    "draw_circle",
     "draw_peak",
     "explanation_page",
+    "film_panels",
     "filmstrip",
     "map_grid",
     "normalization_misfit",
     "overlay",
     "patches_figure",
     "prefilter_figure",
+    "process_figure",
     "smoothing_figure",
 ]
