@@ -1,9 +1,12 @@
 """The figure of the process: everything stands where the result says."""
 
+import runpy
+
 import pytest
 import torch
 from nets import small_cnn
 from pictures import is_colour, picture
+from PIL import Image
 
 from sess_lightning import SESS
 from sess_lightning.render import overlay, process, process_figure
@@ -196,3 +199,15 @@ def test_bad_input_is_named():
     bare = SESS(num_scales=1, window_size=64)(small_cnn(), IMAGE[None] / 255, torch.tensor([1]))
     with pytest.raises(ValueError, match="keep_patches=True"):
         process_figure(IMAGE, bare)
+
+
+@pytest.mark.parametrize("photo", ["scene:1", "photo.png"])
+def test_the_example_draws_scenes_and_photos(root, tmp_path, monkeypatch, small_weights, photo, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(IMAGE.permute(1, 2, 0).numpy()).save("photo.png")
+    example = runpy.run_path(str(root / "examples" / "process_figure.py"))
+    words = [photo, "out.png", "--model=small_cnn", f"--weights={small_weights}", "--num-scales=2", "--height=32"]
+    example["main"](words)
+    with Image.open("out.png") as figure:
+        assert figure.width > 300
+    assert "Wrote out.png" in capsys.readouterr().out
