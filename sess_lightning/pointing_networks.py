@@ -39,7 +39,7 @@ class _PointingVGG16(nn.Sequential):
 
 
 class _GridConv2d(nn.Conv2d):
-    """A convolution that is done as a linear layer where it reads the whole grid at once, many times faster on a CPU."""
+    """A convolution, done as a linear layer where it reads the whole grid at once: many times faster on a CPU."""
 
     def forward(self, grid: Tensor) -> Tensor:
         if grid.shape[-2:] != self.weight.shape[-2:]:
