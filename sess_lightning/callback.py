@@ -6,9 +6,8 @@ The maths is in `sess.py` and `metrics/`, the drawing in `render.py`; `watch.py`
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,16 +20,17 @@ from torchmetrics import Metric
 from sess_lightning.advice import monitor_warnings, refuse_sharding
 from sess_lightning.checks import check_choice
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.explaining import Explained, Explainer, TargetRule, in_smaller_batches, interleaved
-from sess_lightning.loggers import log_image
+from sess_lightning.describing import sess_settings, settings_of
+from sess_lightning.explaining import Explained, Explainer, TargetRule, in_smaller_batches
+from sess_lightning.judging import Judge
 from sess_lightning.outputs import read_logits
-from sess_lightning.panels import draw_grid
+from sess_lightning.panels import Look
 from sess_lightning.probing import probe
 from sess_lightning.render import normalization_misfit
 from sess_lightning.samples import Samples, batch_to_samples
-from sess_lightning.saving import save_validation
 from sess_lightning.selection import SampleSelection, evaluation_loaders, loader_length
 from sess_lightning.sess import SESS
+from sess_lightning.story import Settings, Story
 from sess_lightning.watch import Watch, build_metrics
 
 
@@ -52,16 +52,26 @@ class SESSCallback(Callback):
     | `sess/num_samples` | samples explained, over all processes | | never |
     | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |
 
-    and one image, `sess/maps`, at `trainer.global_step`, to every logger that shows images (TensorBoard, W&B, MLflow,
-    Comet), with samples of all processes. With several validation loaders `/dataloader_idx_i` follows
-    each key.
+    With several validation loaders `/dataloader_idx_i` follows each key and each tag.
+
+    **Shown**, at `trainer.global_step`, with samples of all processes, by every logger that can (images: TensorBoard,
+    W&B, MLflow, Comet; text and charts: TensorBoard); nothing with `num_images=0`:
+
+    | tag | what | when |
+    |---|---|---|
+    | `sess/maps` | a row per sample: image, base map, SESS map; if misclassified, SESS of the prediction | validation |
+    | `sess/curves` | mean insertion and deletion curves | validation |
+    | `sess/pointing_per_class` | pointing accuracy by class, if there are two | validation |
+    | `sess/evolution` | filmstrip over the epochs; PNG and GIF of it in the log folder or `save_dir` | end of `fit` |
+    | `sess/run` | settings and samples, as text | first validation |
+    | custom scalars | each metric with its base, insertion against deletion | first validation |
 
     Args:
         sess: the algorithm; `None` means `SESS(num_scales=4, window_size=None)`: 13 patches for a square image.
         num_samples: samples followed, over all processes. 32, so that a validation costs seconds.
-        num_images: how many of them are drawn.
+        num_images: how many of them are drawn; 0 leaves only the numbers.
         indices: positions in the validation set to follow, instead of a choice by `seed`.
-        every_n_epochs: draw the image every so many epochs only. Metrics come every validation, as a monitor would
+        every_n_epochs: draw images every so many epochs only. Metrics come every validation, as a monitor would
             otherwise compare a stale value again.
         metrics: names out of `"insertion"`, `"deletion"`, `"pointing"`, or a mapping from names to metrics, e.g.
             `{"pointing": PointingGame(tolerance=0)}`. A metric of your own is logged under its own name; it is offered
@@ -80,7 +90,8 @@ class SESSCallback(Callback):
             raises.
         prefix: first part of every key.
         seed: of the choice of samples.
-        save_dir: folder that also gets every grid as PNG and its maps as `.npz`.
+        save_dir: folder that also gets every grid as PNG and its maps as `.npz`, and the PNG and GIF of
+            `sess/evolution`.
 
     Attributes:
         last_result: the last validation's `Explained` of the first loader watched, on the CPU.
@@ -140,6 +151,7 @@ class SESSCallback(Callback):
         self.save_dir = save_dir
         self.last_results: dict[int, Explained] = {}
         self._watches: dict[int, Watch] = {}
+        self._story = self._new_story()
         self._resumed: dict[int, dict[str, Any]] = {}
         self._proven = False  # one validation went well: later failures warn
         self._failed = False
@@ -162,11 +174,24 @@ class SESSCallback(Callback):
         """Check what depends on the trainer; the samples are chosen anew for every `fit`, `validate` and `test`."""
         refuse_sharding(trainer.strategy)
         self._watches = {}
+        self._story = self._new_story()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say which monitors would never see a value of this callback."""
         for warning in monitor_warnings(trainer, self.prefix):
             rank_zero_warn(warning)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the film of this `fit`; its loggers are still open."""
+        with self._guarded():
+            self._story.end(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Write the film as far as it goes; the exception that ends the run stays the one that is seen."""
+        try:
+            self._story.end(trainer)
+        except Exception:
+            rank_zero_warn(f"SESSCallback could not write its film:\n{traceback.format_exc()}")
 
     def state_dict(self) -> dict[str, Any]:
         """Which samples are followed, so that a resumed training follows the same; never their pixels."""
@@ -233,7 +258,7 @@ class SESSCallback(Callback):
             samples = (self.batch_to_samples or batch_to_samples)(batch)
             picked = watch.selection.pick(len(samples))
             if picked:
-                watch.follow(samples.select(picked), batch_idx)
+                watch.follow(samples.select(picked), batch_idx, picked)
 
     def _new_watch(self, trainer: pl.Trainer, loader: int) -> Watch:
         loaders, num_batches = evaluation_loaders(trainer)
@@ -247,7 +272,7 @@ class SESSCallback(Callback):
         )
         if loader in self._resumed and not trainer.sanity_checking and self.indices is None:
             selection.restore(self._resumed[loader])
-        return Watch(selection, self.metrics, self.compare_base)
+        return Watch(selection, self.metrics, self.compare_base, trainer.global_rank)
 
     def _explain(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int, loader: int) -> None:
         """Explain what is due at this batch, with the weights that the validation itself uses."""
@@ -267,13 +292,14 @@ class SESSCallback(Callback):
                 return
             part, due = due[:count], due[count:]
             with self._guarded(), watch.timed(), self._probing(trainer, pl_module):
-                self._explain_samples(watch, pl_module, part)
+                drawn = watch.selection.share(self.num_images) if self._story.draws(trainer) else 0
+                self._explain_samples(watch, pl_module, part, second=max(0, drawn - len(watch.found)))
                 self._say_once(trainer, watch.found)
 
-    def _explain_samples(self, watch: Watch, pl_module: pl.LightningModule, numbers: list[int]) -> None:
+    def _explain_samples(self, watch: Watch, pl_module: pl.LightningModule, numbers: list[int], second: int) -> None:
         samples = watch.samples.pick(numbers, pl_module.device)
         try:
-            found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples)
+            found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples, second)
         except torch.OutOfMemoryError:
             if self._halved:
                 raise
@@ -284,7 +310,7 @@ class SESSCallback(Callback):
                 "smaller batch_size from the start, or fewer num_samples."
             )
             torch.cuda.empty_cache()
-            found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples)
+            found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples, second)
         watch.update(lambda images: read_logits(pl_module(images)), found, squashed, numbers)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -306,28 +332,26 @@ class SESSCallback(Callback):
                 self._warn_once(
                     "SESSCallback has no valid saliency map to measure in this validation; its metrics are not logged."
                 )
+            self._draw(trainer, watch, suffix, values)
+            values["seconds"] = torch.full_like(values["seconds"], watch.seconds)  # with the drawing
             for name, value in values.items():
                 pl_module.log(f"{self.prefix}/{name}{suffix}", value, sync_dist=True, add_dataloader_idx=False)
-            self._draw(trainer, watch, f"{self.prefix}/maps{suffix}")
         self._proven = self._proven or not failures
 
-    def _draw(self, trainer: pl.Trainer, watch: Watch, tag: str) -> None:
-        """Draw samples of all processes; written by the first one only."""
-        wanted = self.num_images and (trainer.loggers or self.save_dir)
-        if not wanted or trainer.current_epoch % self.every_n_epochs:
-            return
-        found = _gathered(watch.found.part(0, self.num_images), trainer).part(0, self.num_images)
-        if not trainer.is_global_zero or not len(found):
-            return
-        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-        step = trainer.global_step
+    def _draw(self, trainer: pl.Trainer, watch: Watch, suffix: str, values: Iterable[str]) -> None:
+        """Tell the loggers more than numbers, about samples of all processes."""
+
+        def settings() -> Settings:
+            return sess_settings(self.sess, list(watch.samples.images)), settings_of(self, leave_out=("sess",))
+
         with self._guarded(), watch.timed():
-            title = f"epoch {trainer.current_epoch} · step {step}"
-            grid = draw_grid(found, self.num_images, self.mean, self.std, title, names)
-            for kind in log_image(trainer.loggers, tag, grid, step):
-                self._warn_once(f"SESSCallback cannot show images in {kind}: `{tag}` goes to the other loggers only.")
-            if self.save_dir is not None:
-                save_validation(Path(self.save_dir), tag, step, grid, found)
+            self._story.tell(trainer, watch, suffix, values, settings)
+            for complaint in self._story.complaints():
+                self._warn_once(complaint)
+
+    def _new_story(self) -> Story:
+        look = Look(self.mean, self.std, Judge(self.metrics).tolerance)
+        return Story(self.prefix, self.num_images, self.every_n_epochs, look, self.save_dir)
 
     # -------------------------------------------------------------------------------------------------------------- h
 
@@ -369,12 +393,3 @@ class SESSCallback(Callback):
         if message not in self._said:
             self._said.add(message)
             rank_zero_warn(message)
-
-
-def _gathered(found: Explained, trainer: pl.Trainer) -> Explained:
-    """What all processes found, on every one of them: each must call this."""
-    if trainer.world_size == 1 or not torch.distributed.is_initialized():
-        return found
-    parts: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(parts, found)
-    return interleaved(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from sess_lightning.sess import SESS
 from sess_lightning.windows import resize
 
 TargetRule = Callable[[Samples, Tensor], Tensor]
+Place = tuple[int, int, int]
 
 
 @dataclass
@@ -37,6 +39,10 @@ class Explained:
         scores: `(B,)` probability of the explained class for the whole image squashed to the window.
         valid: `(B,)` bool, False where a map was constant or not finite.
         base_valid: the same for the base maps.
+        second_maps: SESS map of a second class where one was explained, see `second_classes`; `None` elsewhere.
+        hits: whether the peak of the SESS map counts as a hit, as `Judge` says; `None` where it counts as neither.
+        base_hits: the same for the base maps; empty if not compared.
+        places: where each sample passed by: process, batch and position in the batch, counted from 0.
     """
 
     images: list[Tensor] = field(default_factory=list)
@@ -49,6 +55,10 @@ class Explained:
     scores: Tensor = field(default_factory=lambda: torch.empty(0))
     valid: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
     base_valid: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    second_maps: list[Tensor | None] = field(default_factory=list)
+    hits: list[bool | None] = field(default_factory=list)
+    base_hits: list[bool | None] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -60,11 +70,34 @@ class Explained:
             if isinstance(value, Tensor):
                 setattr(self, name, torch.cat([mine, value.cpu()]))
             else:
-                mine.extend(item.cpu() if isinstance(item, Tensor) else item for item in value)
+                mine.extend(map(_on_host, value))
 
     def part(self, begin: int, end: int) -> Explained:
         """What was found about some of the samples."""
         return Explained(**{name: value[begin:end] for name, value in vars(self).items()})
+
+
+def second_classes(targets: Tensor, labels: Tensor, predictions: Tensor) -> Tensor:
+    """What else to look at where the model is wrong: the predicted class, or the label if the prediction is explained.
+
+    Returns:
+        `(B,)` long, -1 where the prediction is right or the label unknown.
+
+    Example:
+        >>> second_classes(torch.tensor([1, 1, 2, 2]), torch.tensor([1, 1, 1, -1]), torch.tensor([1, 2, 2, 2]))
+        tensor([-1,  2,  1, -1])
+    """
+    other = torch.where(predictions != targets, predictions, labels)
+    return torch.where((labels < 0) | (labels == predictions), -1, other)
+
+
+def gathered(mine: Any, world_size: int) -> list[Any]:
+    """What each process has, on every one of them: each must call this."""
+    if world_size == 1 or not torch.distributed.is_initialized():
+        return [mine]
+    parts: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(parts, mine)
+    return parts
 
 
 def interleaved(parts: Sequence[Explained]) -> Explained:
@@ -96,8 +129,13 @@ class Explainer:
     def __init__(self, sess: SESS, compare_base: bool, target: str | TargetRule) -> None:
         self.sess, self.compare_base, self.target = sess, compare_base, target
 
-    def __call__(self, model: nn.Module, samples: Samples) -> tuple[Explained, Tensor]:
+    def __call__(self, model: nn.Module, samples: Samples, second: int = 0) -> tuple[Explained, Tensor]:
         """Explain samples that lie on the model's device.
+
+        Args:
+            model: any classifier.
+            samples: what to explain.
+            second: of so many of the samples, from the first on, also explain the second class if they have one.
 
         Returns:
             What was found, on the model's device, and the whole images squashed to the window `(B, C, h, w)`.
@@ -120,7 +158,18 @@ class Explainer:
         )
         if self.compare_base:
             found.base_maps, found.base_valid = self.base_maps(model, squashed, targets, images)
+        found.second_maps = self._second_maps(model, found, second)
         return found, squashed
+
+    def _second_maps(self, model: nn.Module, found: Explained, count: int) -> list[Tensor | None]:
+        classes = second_classes(found.targets, found.labels, found.predictions)
+        wrong = [i for i, other in enumerate(classes[:count].tolist()) if other >= 0]
+        maps: list[Tensor | None] = [None] * len(found)
+        if wrong:
+            result = self.sess(model, [found.images[i] for i in wrong], classes[wrong])
+            for i, saliency in zip(wrong, result.maps, strict=True):
+                maps[i] = saliency
+        return maps
 
     def _targets(self, samples: Samples, logits: Tensor) -> Tensor:
         predicted = predicted_classes(logits)
@@ -159,3 +208,10 @@ class Explainer:
 
 def _labels(samples: Samples, targets: Tensor) -> Tensor:
     return torch.full_like(targets, -1) if samples.labels is None else samples.labels.to(targets.device)
+
+
+def _on_host(item: Any) -> Any:
+    """A tensor, or a detection target, on the CPU; anything else as it is."""
+    if isinstance(item, dict):
+        return {name: _on_host(value) for name, value in item.items()}
+    return item.cpu() if isinstance(item, Tensor) else item

@@ -1,8 +1,10 @@
-"""One picture to every logger that can show it."""
+"""One picture to every logger that can show it; text and charts to TensorBoard."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
@@ -29,6 +31,38 @@ def log_image(loggers: Sequence[Logger], tag: str, image: Tensor, step: int) -> 
         else:
             write(logger, tag, image, step)
     return unable
+
+
+def log_text(loggers: Sequence[Logger], tag: str, text: str, step: int) -> None:
+    """Write markdown to every TensorBoard logger."""
+    for logger in _boards(loggers):
+        logger.experiment.add_text(tag, text, global_step=step)
+
+
+def log_layout(loggers: Sequence[Logger], categories: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+    """Lay out TensorBoard's custom scalars: charts that overlay several tags. A later layout replaces an earlier one.
+
+    Args:
+        loggers: of the trainer.
+        categories: title of each category, title of each of its charts, tags that a chart overlays.
+    """
+    for logger in _boards(loggers):
+        before = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if getattr(logger, "_prefix", "") else ""
+        layout: dict[str, dict[str, list[Any]]] = {category: {} for category in categories}
+        for category, charts in categories.items():
+            for title, tags in charts.items():  # the plugin takes tags for patterns that match from the beginning on
+                layout[category][title] = ["Multiline", [f"^{re.escape(before + tag)}$" for tag in tags]]
+        logger.experiment.add_custom_scalars(layout)
+
+
+def log_folder(loggers: Sequence[Logger]) -> Path | None:
+    """Where the first logger that has one keeps its files on this machine."""
+    folders = (getattr(logger, "log_dir", None) for logger in loggers)
+    return next((Path(folder) for folder in folders if isinstance(folder, str) and "://" not in folder), None)
+
+
+def _boards(loggers: Sequence[Logger]) -> Iterator[Any]:
+    return (logger for logger in loggers if _writer(logger) is _tensorboard)
 
 
 def _writer(logger: Logger) -> Callable[[Any, str, Tensor, int], None] | None:

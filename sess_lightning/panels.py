@@ -3,59 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from torch import Tensor
 
-from sess_lightning.explaining import Explained
+from sess_lightning.explaining import Explained, second_classes
 from sess_lightning.metrics.objects import class_objects, is_empty
 from sess_lightning.render import MapRow, denormalize, map_grid
 
 ClassNames = Sequence[str] | Mapping[int, str]
 
 
-def draw_grid(
-    found: Explained,
-    count: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    title: str,
-    class_names: ClassNames | None = None,
-) -> Tensor:
-    """Draw the first `count` samples: the image with its boxes, the base map, the SESS map.
+class Look(NamedTuple):
+    """How samples are shown.
+
+    Attributes:
+        mean: per-channel mean that the images were normalised with.
+        std: per-channel standard deviation, likewise.
+        tolerance: of the pointing metric, in pixels.
+        class_names: by class index; `None` shows the index.
+    """
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    tolerance: float = 0.0
+    class_names: ClassNames | None = None
+
+    def name(self, target: int) -> str | None:
+        """Of a class; `None` for an unknown one."""
+        if target < 0:
+            return None
+        try:
+            return str(target) if self.class_names is None else str(self.class_names[target])
+        except (KeyError, IndexError):
+            return str(target)
+
+
+def draw_grid(found: Explained, look: Look, title: str) -> Tensor:
+    """Draw samples: the image with its boxes, the base map, the SESS map, and where one is wrong a second SESS map.
 
     Returns:
         `(3, H, W)` uint8.
     """
-    rows = [_row(found, i, mean, std, class_names) for i in range(min(count, len(found)))]
-    return map_grid(rows, title)
+    return map_grid(map_rows(found, look), title, second_heading=_second_heading(found))
 
 
-def _row(
-    found: Explained, i: int, mean: Sequence[float], std: Sequence[float], class_names: ClassNames | None
-) -> MapRow:
+def map_rows(found: Explained, look: Look) -> list[MapRow]:
+    """Samples as the rows of a grid."""
+    return [_row(found, i, look) for i in range(len(found))]
+
+
+def _row(found: Explained, i: int, look: Look) -> MapRow:
     target, objects = int(found.targets[i]), found.objects[i]
-    base = found.base_maps[i] if found.base_maps else None
     return MapRow(
-        image=denormalize(found.images[i], mean, std),
-        base=base,
+        image=denormalize(found.images[i], look.mean, look.std),
+        base=found.base_maps[i] if found.base_maps else None,
         sess=found.maps[i],
         boxes=_boxes(objects, target),
-        label=_name(int(found.labels[i]), class_names),
-        prediction=_name(int(found.predictions[i]), class_names) or "",
+        label=look.name(int(found.labels[i])),
+        prediction=look.name(int(found.predictions[i])) or "",
         score=float(found.scores[i]),
-        hit=_hit(found.maps[i], objects, target, bool(found.valid[i])),
-        explained=_name(target, class_names),
-        base_hit=None if base is None else _hit(base, objects, target, bool(found.base_valid[i])),
+        hit=found.hits[i],
+        explained=look.name(target),
+        base_hit=found.base_hits[i] if found.base_hits else None,
+        second=found.second_maps[i],
+        tolerance=look.tolerance * _pixels_of_the_image(found.maps[i], objects, target),
     )
 
 
-def _name(target: int, class_names: ClassNames | None) -> str | None:
-    if target < 0:
-        return None
-    try:
-        return str(target) if class_names is None else class_names[target]
-    except (KeyError, IndexError):
-        return str(target)
+def _second_heading(found: Explained) -> str:
+    classes = second_classes(found.targets, found.labels, found.predictions)
+    shown = [i for i, saliency in enumerate(found.second_maps) if saliency is not None]
+    if all(classes[i] == found.predictions[i] for i in shown):
+        return "SESS of prediction"
+    return "SESS of label" if all(classes[i] == found.labels[i] for i in shown) else "SESS of label or prediction"
 
 
 def _boxes(objects: dict[str, Tensor] | None, target: int) -> Tensor | None:
@@ -64,12 +85,9 @@ def _boxes(objects: dict[str, Tensor] | None, target: int) -> Tensor | None:
     return objects["boxes"].reshape(-1, 4)[objects["labels"].reshape(-1) == target]
 
 
-def _hit(saliency: Tensor, objects: dict[str, Tensor] | None, target: int, valid: bool) -> bool | None:
-    """Whether the peak lies on an object of the class, exactly: a tolerance is the metric's, not the picture's."""
-    if objects is None or not valid or is_empty(objects):
-        return None
+def _pixels_of_the_image(saliency: Tensor, objects: dict[str, Tensor] | None, target: int) -> float:
+    """How many of the image's pixels one pixel of the objects is: not 1 where masks have a size of their own."""
+    if objects is None or is_empty(objects) or "masks" not in objects:
+        return 1.0
     found = class_objects(objects, target)
-    if found is None:
-        return None
-    fitted = found.fit(saliency)
-    return bool(found.region(fitted).flatten()[fitted.argmax()])
+    return 1.0 if found is None else saliency.shape[0] / found.fit(saliency).shape[0]

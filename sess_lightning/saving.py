@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,15 @@ from torch import Tensor
 
 from sess_lightning.explaining import Explained
 
+_MILLISECONDS, _LAST_MILLISECONDS = 700, 2100  # a sheet is seen; the last one stands a while
+
 
 def save_validation(folder: Path, tag: str, step: int, grid: Tensor, found: Explained) -> None:
     """Write `STEP.png`, the grid, and `STEP.npz`, the maps drawn on it, into a folder named after the tag.
 
-    The archive holds `map_0`, `base_map_0`, `map_1` and so on, float32 `(H, W)`, and `targets`, `labels` (-1 where
-    unknown), `predictions`, `scores` and `valid`, one each per sample.
+    The archive holds `map_0`, `base_map_0`, `map_1` and so on, float32 `(H, W)`, `second_map_0` where a second class
+    was explained too, and `targets`, `labels` (-1 where unknown), `predictions`, `scores` and `valid`, one each per
+    sample.
 
     Args:
         folder: made if it is not there.
@@ -26,8 +30,34 @@ def save_validation(folder: Path, tag: str, step: int, grid: Tensor, found: Expl
     """
     place = folder / tag.replace("/", "_")
     place.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy()).save(place / f"{step:08d}.png")
+    _pillow(grid).save(place / f"{step:08d}.png")
     arrays = {f"map_{i}": one.float().numpy() for i, one in enumerate(found.maps)}
     arrays |= {f"base_map_{i}": one.float().numpy() for i, one in enumerate(found.base_maps)}
+    arrays |= {f"second_map_{i}": one.float().numpy() for i, one in enumerate(found.second_maps) if one is not None}
     arrays |= {name: getattr(found, name).numpy() for name in ("targets", "labels", "predictions", "scores", "valid")}
     np.savez_compressed(place / f"{step:08d}.npz", allow_pickle=False, **arrays)
+
+
+def save_film(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tensor]) -> None:
+    """Write the filmstrip as PNG and the sheets as a GIF that repeats, both named after the tag.
+
+    Args:
+        folder: made if it is not there.
+        tag: of the picture, e.g. `sess/evolution`.
+        strip: `(3, H, W)` uint8.
+        sheets: `(3, H, W)` uint8 each, all of one size; at least one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = tag.replace("/", "_")
+    _pillow(strip).save(folder / f"{name}.png")
+    # 256 colours of the last sheet, which shows most of the colour map, for all: a palette of its own would make each
+    # sheet shimmer against the one before.
+    last = _pillow(sheets[-1]).quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    frames = [_pillow(sheet).quantize(palette=last, dither=Image.Dither.NONE) for sheet in sheets[:-1]]
+    durations = [_MILLISECONDS] * len(frames) + [_LAST_MILLISECONDS]
+    first, *others = [*frames, last]
+    first.save(folder / f"{name}.gif", save_all=True, append_images=others, duration=durations, loop=0, optimize=False)
+
+
+def _pillow(picture: Tensor) -> Image.Image:
+    return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())

@@ -15,6 +15,10 @@ class SampleSelection:
     Deterministic in `(seed, world_size)` for a loader that does not shuffle. A second walk over the loader is never
     made: where its length is unknown, the first samples are taken.
 
+    Attributes:
+        positions: of the samples, among those that this process sees.
+        how: how they were chosen, in a sentence.
+
     Args:
         num_samples: over all processes; each follows its share.
         indices: positions in the data set instead, counted over all processes as an unshuffled distributed sampler
@@ -42,8 +46,17 @@ class SampleSelection:
     ) -> None:
         if indices is not None:
             chosen = [i // world_size for i in indices if i % world_size == rank]
+            self.how = "They were given by `indices`."
+            self._quotas = [sum(i % world_size == other for i in indices) for other in range(world_size)]
         else:
-            quota = num_samples // world_size + (rank < num_samples % world_size)
+            self._quotas = [
+                num_samples // world_size + (other < num_samples % world_size) for other in range(world_size)
+            ]
+            quota = self._quotas[rank]
+            self.how = (
+                f"They were chosen by seed {seed}." if length is not None
+                else "They are the first ones, as the loader does not say how many it has."
+            )  # fmt: skip
             generator = torch.Generator().manual_seed(seed + rank)
             chosen = (
                 list(range(quota)) if length is None else torch.randperm(length, generator=generator)[:quota].tolist()
@@ -63,6 +76,12 @@ class SampleSelection:
         """
         if self._rank == 0 and self._world_size == state["world_size"]:
             self.positions = frozenset(state["positions"])
+            self.how = "They are those of the training that is resumed."
+
+    def share(self, count: int) -> int:
+        """How many of the first `count` samples of all processes, taken from each in turn, are those of this one."""
+        in_turn = sorted((number, rank) for rank, quota in enumerate(self._quotas) for number in range(quota))
+        return sum(rank == self._rank for _, rank in in_turn[:count])
 
     def pick(self, batch_size: int) -> list[int]:
         """Positions within the next batch of the samples that are followed."""

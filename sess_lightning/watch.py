@@ -14,7 +14,8 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from sess_lightning.checks import check_choice
-from sess_lightning.explaining import Explained
+from sess_lightning.explaining import Explained, Place
+from sess_lightning.judging import Judge
 from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
 from sess_lightning.samples import Samples
 from sess_lightning.selection import SampleSelection
@@ -24,6 +25,8 @@ _BUILT_IN: dict[str, Callable[[], Metric]] = {
     "deletion": DeletionAUC,
     "pointing": PointingGame,
 }
+Curves = dict[str, dict[str, tuple[Tensor, float]]]
+BOOKS = ("seconds", "num_samples", "valid_fraction")
 KEYS = {"insertion": "insertion_auc", "deletion": "deletion_auc", "pointing": "pointing_acc"}
 
 
@@ -34,13 +37,22 @@ class Watch:
         selection: which samples to follow.
         metrics: cloned, so that loaders, SESS and the base method are measured apart.
         compare_base: measure the base method too.
+        rank: of this process.
+
+    Attributes:
+        judge: says of each map whether its peak is a hit.
+        places: process, batch and position of each sample followed.
     """
 
-    def __init__(self, selection: SampleSelection, metrics: Mapping[str, Metric], compare_base: bool) -> None:
+    def __init__(
+        self, selection: SampleSelection, metrics: Mapping[str, Metric], compare_base: bool, rank: int = 0
+    ) -> None:
         self.selection = selection
+        self.judge = Judge(metrics)
         self.complete = False  # all samples have been chosen
         self.samples = Samples(images=[], labels=None, objects=None)
-        self._origins: list[int] = []
+        self.places: list[Place] = []
+        self._rank = rank
         # compute_groups=False: torchmetrics would merge metrics whose states happen to be equal after the first update.
         self._metrics = {"": MetricCollection({k: m.clone() for k, m in metrics.items()}, compute_groups=False)}
         if compare_base:
@@ -52,7 +64,7 @@ class Watch:
     def begin(self) -> None:
         """Forget what the last validation found, but keep its maps for metrics that compare."""
         self._previous, self._maps = self._maps, {prefix: {} for prefix in self._metrics}
-        self._pending = list(range(len(self._origins)))
+        self._pending = list(range(len(self.places)))
         self.found = Explained()
         self.seconds = 0.0
         for collection in self._metrics.values():
@@ -67,15 +79,15 @@ class Watch:
         finally:
             self.seconds += time.perf_counter() - start
 
-    def follow(self, samples: Samples, batch_idx: int) -> None:
-        """Follow further samples, which passed by in batch `batch_idx`."""
-        self._pending += range(len(self._origins), len(self._origins) + len(samples))
-        self._origins += [batch_idx] * len(samples)
+    def follow(self, samples: Samples, batch_idx: int, positions: Sequence[int]) -> None:
+        """Follow further samples, which passed by in batch `batch_idx` at these positions."""
+        self._pending += range(len(self.places), len(self.places) + len(samples))
+        self.places += [(self._rank, batch_idx, position) for position in positions]
         self.samples = self.samples + samples
 
     def due(self, batch_idx: int, last: bool) -> list[int]:
         """Samples to explain at the end of this batch: those that came with it; at the last batch all that are left."""
-        due = [i for i in self._pending if last or self._origins[i] <= batch_idx]
+        due = [i for i in self._pending if last or self.places[i][1] <= batch_idx]
         self._pending = [i for i in self._pending if i not in set(due)]
         return due
 
@@ -106,7 +118,16 @@ class Watch:
                     previous=self._before(prefix, [numbers[i] for i in usable], squashed.device),
                 )
             self._maps[prefix].update({numbers[i]: maps[i].cpu() for i in usable})
-        self.found.extend(found)
+        on_host = Explained()
+        on_host.extend(found)
+        on_host.places = [self.places[number] for number in numbers]
+        on_host.hits = self._verdicts(on_host, on_host.maps, on_host.valid)
+        on_host.base_hits = self._verdicts(on_host, on_host.base_maps, on_host.base_valid)
+        self.found.extend(on_host)
+
+    def _verdicts(self, found: Explained, maps: Sequence[Tensor], valid: Tensor) -> list[bool | None]:
+        samples = zip(maps, found.targets.tolist(), found.objects, valid.tolist(), strict=False)  # maps may be missing
+        return [self.judge(saliency, target, objects) if ok else None for saliency, target, objects, ok in samples]
 
     def _before(self, prefix: str, numbers: list[int], device: torch.device) -> list[Tensor] | None:
         """Maps of these samples one validation ago, or None unless there is one of each."""
@@ -132,6 +153,21 @@ class Watch:
         if total:
             values["valid_fraction"] = valid / total
         return values
+
+    def curves(self, strategy: Strategy) -> Curves:
+        """Mean curves `(steps + 1,)` on the CPU and the areas logged, by mode and `"SESS"` or `"base"`.
+
+        Every process must call this, after `compute`.
+        """
+        curves: Curves = {}
+        for prefix, collection in self._metrics.items():
+            for metric in collection.to(strategy.root_device).values():
+                if isinstance(metric, (InsertionAUC, DeletionAUC)):
+                    curve = metric.mean_curve().float().cpu()
+                    if torch.isfinite(curve).all():
+                        known = curves.setdefault(metric.mode, {})
+                        known.setdefault("base" if prefix else "SESS", (curve, float(metric.compute())))
+        return curves
 
 
 def _scalars(computed: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

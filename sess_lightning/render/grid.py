@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sess_lightning.render.colormap import check_finite, check_picture, colorize, overlay
-from sess_lightning.render.marks import check_boxes, draw_boxes, draw_peak
+from sess_lightning.render.marks import check_boxes, draw_boxes, draw_circle, draw_peak, peak_radius
 from sess_lightning.render.page import MUTED, PAGE, Canvas, Layout, draw_page, joined, printable
 from sess_lightning.render.panel import Fit, fitted, mounted, panel_size, panels_of, resized
 
@@ -30,6 +30,8 @@ class MapRow:
         hit: whether the peak of `sess` lies on an object; None where that is unknown.
         base_hit: likewise for `base`.
         explained: name of the explained class, whose probability `score` is; None writes "explained" for it.
+        second: SESS map of another class, `(H, W)` in [0, 1]; None where there is none.
+        tolerance: how near to an object the peak counts as a hit, in pixels of the image. 0: only on it.
 
     Raises:
         ValueError: if a shape or type is not as above, or a map or box is not finite.
@@ -45,11 +47,13 @@ class MapRow:
     hit: bool | None
     base_hit: bool | None
     explained: str | None = None
+    second: Tensor | None = None
+    tolerance: float = 0.0
 
     def __post_init__(self) -> None:
         check_picture("image", self.image)
-        maps = {"sess": self.sess} | ({} if self.base is None else {"base": self.base})
-        for name, saliency in maps.items():
+        others = {"base": self.base, "second": self.second}
+        for name, saliency in {"sess": self.sess, **{k: m for k, m in others.items() if m is not None}}.items():
             check_finite(name, saliency, "(H, W)", 2, exact=True)
             if saliency.shape != self.image.shape[-2:]:
                 size = tuple(self.image.shape[-2:])
@@ -58,16 +62,20 @@ class MapRow:
             check_boxes(self.boxes)
 
 
-def map_grid(rows: Sequence[MapRow], title: str, panel_height: int = 224) -> Tensor:
+def map_grid(
+    rows: Sequence[MapRow], title: str, panel_height: int = 224, second_heading: str = "SESS of prediction"
+) -> Tensor:
     """One page about several images: each a row with its boxes, the base map and the SESS map, and a caption.
 
-    The peak of each map is marked: a ring where it hits an object, a cross where it misses. The base column is left out
-    when no row has a base map. Images keep their aspect; a class name that is too long is shortened.
+    The peak of each map is marked: a ring where it hits an object, a cross where it misses; a thin circle shows how far
+    off an object may be. The columns of base and second maps are left out when no row has one. Images keep their
+    aspect; a class name that is too long is shortened.
 
     Args:
         rows: the images, of any sizes; at least one.
         title: stands on top, e.g. "epoch 3 · step 192".
         panel_height: of each picture, in pixels, at least 32; 224 lets eight rows be read without zooming.
+        second_heading: above the second maps.
 
     Returns:
         `(3, height, width)` uint8 on the CPU.
@@ -85,9 +93,10 @@ def map_grid(rows: Sequence[MapRow], title: str, panel_height: int = 224) -> Ten
         raise ValueError("Expected argument `rows` to hold at least one row, but got none.")
     size = panel_size([row.image for row in rows], panel_height)
     has_base = any(row.base is not None for row in rows)
-    headings = ["image", "base", "SESS"] if has_base else ["image", "SESS"]
+    has_second = any(row.second is not None for row in rows)
+    headings = ["image", *["base"] * has_base, "SESS", *[second_heading] * has_second]
     layout = Layout(*size, columns=len(headings))
-    panels = [_row_panels(row, size, has_base) for row in rows]
+    panels = [_row_panels(row, size, has_base, has_second) for row in rows]
     captions = [_caption(row, layout) for row in rows]
     return draw_page(layout, panels, headings, title, captions, legend=_legend(rows, layout))
 
@@ -148,10 +157,15 @@ def _legend(rows: Sequence[MapRow], layout: Layout) -> Tensor:
     """What the marks and colours mean, as far as they occur: `(3, h, breadth)`, in several lines if need be."""
     size = layout.font_size
     verdicts = {row.hit for row in rows} | {row.base_hit for row in rows if row.base is not None}
+    verdicts |= {None for row in rows if row.second is not None}
     blank = torch.tensor(PAGE, dtype=torch.uint8).view(3, 1, 1).expand(3, size, size)
     marks = {True: "peak hits", False: "peak misses", None: "peak"}
     centre, radius = (size - 1) / 2, 0.25 * size
     entries = [(draw_peak(blank, centre, centre, hit, radius), marks[hit]) for hit in marks if hit in verdicts]
+    reach = sorted({row.tolerance for row in rows if row.tolerance and (row.hit, row.base_hit) != (None, None)})
+    if reach:
+        text = "tolerance" + (f" {reach[0]:g} px" if len(reach) == 1 else "")
+        entries.append((draw_circle(blank, centre, centre, 0.42 * size), text))
     if any(row.boxes is not None and len(row.boxes) for row in rows):
         entries.append((draw_boxes(blank, torch.tensor([[1, 1, size - 1, size - 1]])), "object"))
     entries.append((colorize(torch.linspace(0, 1, 5 * size).expand(round(0.7 * size), -1)), "saliency, low to high"))
@@ -173,23 +187,31 @@ def _legend(rows: Sequence[MapRow], layout: Layout) -> Tensor:
     return strip.pixels()
 
 
-def _row_panels(row: MapRow, size: tuple[int, int], has_base: bool) -> list[Tensor]:
-    """The image, the base map if the page has such a column, and the SESS map, each `(3, *size)`."""
+def film_panels(row: MapRow, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The image with its boxes, and its SESS map, each as a panel `(3, *size)`."""
+    image, saliency = _row_panels(row, size, has_base=False)
+    return image, saliency
+
+
+def _row_panels(row: MapRow, size: tuple[int, int], has_base: bool, has_second: bool = False) -> list[Tensor]:
+    """The image, and the maps of the columns that the page has, each `(3, *size)`."""
     fit = fitted(row.image, size)
     image = resized(row.image.cpu(), fit)
     scale = torch.tensor([fit.width / row.image.shape[2], fit.height / row.image.shape[1]] * 2, dtype=torch.float64)
     boxes = torch.empty(0, 4) if row.boxes is None else row.boxes.cpu() * scale
+    maps = [(row.base, row.base_hit, row.tolerance)] * has_base + [(row.sess, row.hit, row.tolerance)]
+    maps += [(row.second, None, 0.0)] * has_second  # of a class whose objects are not asked for
     panels = [mounted(draw_boxes(image, boxes), fit, size)]
-    for saliency, hit in ([(row.base, row.base_hit)] if has_base else []) + [(row.sess, row.hit)]:
+    for saliency, hit, tolerance in maps:
         if saliency is None:
             panels.append(mounted(image[:, :0, :0], Fit(0, 0, 0, 0), size))
         else:
-            panels.append(_map_panel(image, saliency.detach().cpu().float(), boxes, hit, fit, size))
+            panels.append(_map_panel(image, saliency.detach().cpu().float(), boxes, hit, tolerance, fit, size))
     return panels
 
 
 def _map_panel(
-    image: Tensor, saliency: Tensor, boxes: Tensor, hit: bool | None, fit: Fit, size: tuple[int, int]
+    image: Tensor, saliency: Tensor, boxes: Tensor, hit: bool | None, tolerance: float, fit: Fit, size: tuple[int, int]
 ) -> Tensor:
     """The overlay of one map on the fitted image, with boxes and peak; a constant map has no peak."""
     shape = (fit.height, fit.width)
@@ -200,7 +222,11 @@ def _map_panel(
     y, x = divmod(int(saliency.numpy().argmax()), saliency.shape[1])  # NumPy promises the first of equal maxima
     x_panel = fit.left + (x + 0.5) * fit.width / saliency.shape[1] - 0.5
     y_panel = fit.top + (y + 0.5) * fit.height / saliency.shape[0] - 0.5
-    return draw_peak(panel, x_panel, y_panel, hit)
+    if hit is None or tolerance == 0:
+        return draw_peak(panel, x_panel, y_panel, hit)
+    circle = tolerance * fit.height / saliency.shape[0]
+    panel = draw_circle(panel, x_panel, y_panel, circle)
+    return draw_peak(panel, x_panel, y_panel, hit, radius=max(3.0, min(peak_radius(panel), 0.45 * circle)))
 
 
 def _caption(row: MapRow, layout: Layout) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
@@ -76,19 +78,62 @@ def draw_peak(image: Tensor, x: float, y: float, hit: bool | None = None, radius
     """
     check_picture("image", image)
     height, width = image.shape[-2:]
-    radius = max(4.0, min(height, width) / 26) if radius is None else radius
-    dy = (torch.arange(height, dtype=torch.float32, device=image.device) - y)[:, None]
-    dx = (torch.arange(width, dtype=torch.float32, device=image.device) - x)[None]
+    radius = peak_radius(image) if radius is None else radius
     if hit is False:  # distance to the nearer of the two diagonals of a square
+        dy = (torch.arange(height, dtype=torch.float32, device=image.device) - y)[:, None]
+        dx = (torch.arange(width, dtype=torch.float32, device=image.device) - x)[None]
         along, across = (dx + dy) / 2**0.5, (dx - dy) / 2**0.5
         ends = (along.abs() - radius).clamp(min=0), (across.abs() - radius).clamp(min=0)
         distance = torch.minimum(torch.hypot(across, ends[0]), torch.hypot(along, ends[1]))
     else:
-        distance = (torch.hypot(dx, dy) - radius).abs()
+        distance = (_distances(image, x, y) - radius).abs()
     stroke = max(1.5, radius / 3.2)
     colour = {True: _HIT, False: _MISS, None: _LIGHT}[hit]
+    return _painted(image, distance, ((stroke / 2 + 2.2, _DARK), (stroke / 2 + 1.2, _LIGHT), (stroke / 2, colour)))
+
+
+def peak_radius(image: Tensor) -> float:
+    """Of a mark that is seen and hides little, in pixels."""
+    return max(4.0, min(image.shape[-2:]) / 26)
+
+
+def draw_circle(image: Tensor, x: float, y: float, radius: float) -> Tensor:
+    """Draw a thin white circle between dark lines: how far from a point something may lie and still count.
+
+    Args:
+        image: `(3, H, W)` uint8.
+        x: column of the centre; a whole number is the centre of a pixel.
+        y: its row.
+        radius: in pixels of this image.
+
+    Returns:
+        `(3, H, W)` uint8, a new tensor.
+
+    Raises:
+        ValueError: if the image is not `(3, H, W)` uint8.
+
+    Example:
+        >>> image = draw_circle(torch.zeros(3, 21, 21, dtype=torch.uint8), x=10, y=10, radius=6)
+        >>> image[0, 10, 14:19].tolist()
+        [6, 134, 255, 134, 6]
+    """
+    check_picture("image", image)
+    distance = (_distances(image, x, y) - radius).abs()
+    stroke = max(2.0, min(image.shape[1:]) / 110)
+    return _painted(image, distance, ((stroke / 2 + 1, _DARK), (stroke / 2, _LIGHT)))
+
+
+def _distances(image: Tensor, x: float, y: float) -> Tensor:
+    """Of every pixel from a point, `(H, W)`."""
+    rows = torch.arange(image.shape[1], dtype=torch.float32, device=image.device)
+    columns = torch.arange(image.shape[2], dtype=torch.float32, device=image.device)
+    return torch.hypot(columns[None] - x, rows[:, None] - y)
+
+
+def _painted(image: Tensor, distance: Tensor, strokes: Sequence[tuple[float, Colour]]) -> Tensor:
+    """The image with strokes laid over it, the first lowest; each reaches so far from where the distance is 0."""
     picture = image.float()
-    for reach, paint in ((stroke / 2 + 2.2, _DARK), (stroke / 2 + 1.2, _LIGHT), (stroke / 2, colour)):
+    for reach, paint in strokes:
         cover = (reach + 0.5 - distance).clamp(0, 1)
         picture = picture + cover * (torch.tensor(paint, device=image.device).view(3, 1, 1) - picture)
     return picture.round().to(torch.uint8)

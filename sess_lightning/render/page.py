@@ -71,8 +71,9 @@ class Canvas:
         self._image = Image.new("RGB", (width, height), PAGE)
         self._pen = ImageDraw.Draw(self._image)
         self._font = font
+        self.width = width
 
-    def write(self, x: int, middle: float, text: str, colour: Colour, width: int) -> None:
+    def write(self, x: float, middle: float, text: str, colour: Colour, width: int) -> None:
         """Write one line, shortened to `width`, from `x` on, its middle at height `middle`."""
         self._pen.text((x, middle), _shortened(printable(text), self._font, width), colour, self._font, anchor="lm")
 
@@ -82,7 +83,12 @@ class Canvas:
 
     def pixels(self) -> Tensor:
         """`(3, height, width)` uint8."""
-        return torch.from_numpy(np.array(self._image)).permute(2, 0, 1).contiguous()
+        return as_pixels(self._image)
+
+
+def as_pixels(image: Image.Image) -> Tensor:
+    """A Pillow picture as `(3, height, width)` uint8."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def draw_page(

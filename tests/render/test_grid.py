@@ -27,6 +27,7 @@ class TestMapRow:
             ({"sess": None}, "`sess`.*NoneType"),
             ({"base": torch.zeros(1, 40, 60)}, "`base`"),
             ({"base": torch.zeros(40, 60, dtype=torch.uint8)}, "`base`.*floating point"),
+            ({"second": torch.zeros(60, 40)}, r"`second`.*\(40, 60\).*\(60, 40\)"),
         ],
     )
     def test_bad_input(self, changes, message):
@@ -65,6 +66,46 @@ class TestMapGrid:
         inside = is_colour(drawn, HIT)[40:-40, 40:-40]
         assert torch.equal(is_colour(panel, HIT), inside)
         assert inside.any()
+
+    @pytest.mark.parametrize(("hit", "white"), [(True, True), (False, True), (None, False)])
+    def test_the_tolerance_is_a_circle_in_pixels_of_the_image(self, hit, white):
+        row = row_of(50, 50, sess=peaked(50, 50, 25, 25), boxes=None, hit=hit, tolerance=15, base=None)
+        panel = grid._row_panels(row, (200, 200), has_base=False)[1]
+        middle = 4 * 25.5 - 0.5
+        for x in (middle - 60, middle + 60):  # 15 pixels, four times as large
+            assert bool((panel[:, 101, int(x)] > 250).all()) == white
+        assert is_colour(grid._row_panels(row, (200, 200), has_base=False)[0], (255, 255, 255)).sum() == 0
+
+    def test_a_small_circle_stays_outside_of_the_mark(self):
+        row = row_of(400, 400, sess=peaked(400, 400, 200, 200), boxes=None, tolerance=15, base=None)
+        panel = grid._row_panels(row, (224, 224), has_base=False)[1]
+        radius = 15 * 224 / 400
+        reach = (is_colour(panel, HIT).nonzero() - 112).float().norm(dim=1).max()
+        assert 3 <= reach < radius - 1
+
+    def test_no_circle_without_tolerance(self):
+        row = row_of(50, 50, sess=peaked(50, 50, 25, 25), boxes=None, base=None)
+        near = grid._row_panels(row, (200, 200), has_base=False)[1]
+        far = grid._row_panels(row_of(50, 50, sess=peaked(50, 50, 25, 25), boxes=None, base=None, tolerance=15),
+                               (200, 200), has_base=False)[1]  # fmt: skip
+        outside = torch.ones(200, 200, dtype=torch.bool)
+        outside[90:115, 90:115] = False
+        assert not is_colour(near, (255, 255, 255))[outside].any()
+        assert is_colour(far, (255, 255, 255))[outside].any()
+
+    def test_a_second_map_has_a_column_of_its_own_and_a_peak_without_verdict(self):
+        second = peaked(40, 60, 5, 50)
+        rows = [row_of(second=second), row_of()]
+        layout = page.Layout(100, 150, 4)
+        drawn = map_grid(rows, "t", panel_height=100)
+        assert drawn.shape[2] == layout.column(4)
+        panel = grid._row_panels(rows[0], (100, 150), True, True)[3]
+        assert not is_colour(panel, HIT).any()
+        assert not is_colour(panel, MISS).any()
+        middle = centre_of(panel[:, :30, 100:], (255, 255, 255))
+        assert middle == pytest.approx((2.5 * 5.5 - 0.5, 2.5 * 50.5 - 0.5 - 100), abs=0.5)
+        blank = grid._row_panels(rows[1], (100, 150), True, True)[3]
+        assert is_colour(blank, MOUNT).all()
 
     def test_equal_maxima_mark_the_first(self):
         saliency = torch.zeros(50, 50)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import centre_of, is_colour, picture, row_of
 
-from sess_lightning.render import draw_boxes, draw_peak, marks, page, panel
+from sess_lightning.render import draw_boxes, draw_circle, draw_peak, marks, page, panel
 
 QUICK = settings(max_examples=25, deadline=None)
 PAGE, MOUNT, HIT, MISS = page.PAGE, panel._MOUNT, marks._HIT, marks._MISS
@@ -106,3 +106,20 @@ class TestPeak:
     def test_bad_input(self):
         with pytest.raises(ValueError, match="`image`"):
             draw_peak(torch.zeros(3, 4, 4), 1, 1)
+
+
+class TestCircle:
+    def test_its_radius(self):
+        drawn = draw_circle(picture(101, 101, 90), x=50, y=50, radius=30)
+        white = (drawn[0] > 170).nonzero().float() - 50
+        assert len(white) > 150
+        assert (white.norm(dim=1) - 30).abs().max() < 1
+
+    @pytest.mark.parametrize("ground", [0, 255])
+    def test_seen_on_every_ground(self, ground):
+        drawn = draw_circle(picture(101, 101, ground), 50, 50, 30)
+        assert (drawn.int() - ground).abs().amax() > 200
+
+    def test_bad_input(self):
+        with pytest.raises(ValueError, match="`image`"):
+            draw_circle(torch.zeros(3, 4, 4), 1, 1, 1)

@@ -1,0 +1,118 @@
+"""A run in words: settings and samples as markdown for TensorBoard's text page, charts that belong together."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from torch import Tensor
+from torchmetrics import Metric
+
+from sess_lightning.explaining import Place
+from sess_lightning.sess import SESS
+from sess_lightning.watch import BOOKS
+
+Charts = dict[str, list[str]]
+
+
+def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> Charts:
+    """Titles of charts and the tags that each overlays: every metric with its base, insertion against deletion.
+
+    Args:
+        names: of the values logged, without prefix and suffix.
+        prefix: of the keys, e.g. `"sess"`.
+        suffix: of the keys, e.g. `"/dataloader_idx_1"`.
+
+    Example:
+        >>> metric_charts(["insertion_auc", "base_insertion_auc", "seconds"], "sess", "")
+        {'insertion_auc, SESS and base': ['sess/insertion_auc', 'sess/base_insertion_auc']}
+    """
+    names = [name for name in names if name not in BOOKS]
+    bases = {f"base_{name}" for name in names} & set(names)
+    charts: Charts = {}
+    for name in names:
+        if name not in bases:
+            title = f"{name}, SESS and base" if f"base_{name}" in bases else name
+            charts[title] = [name, *{f"base_{name}"} & bases]
+    if {"insertion_auc", "deletion_auc"} <= set(names):
+        charts["insertion (higher is better) against deletion (lower is better)"] = ["insertion_auc", "deletion_auc"]
+    return {title: [f"{prefix}/{name}{suffix}" for name in chosen] for title, chosen in charts.items()}
+
+
+def settings_of(owner: Any, leave_out: Sequence[str] = ()) -> dict[str, Any]:
+    """The arguments that something was made with, as far as it keeps them under their own names."""
+    settings: dict[str, Any] = {}
+    for name in inspect.signature(type(owner)).parameters:
+        if name not in leave_out and hasattr(owner, name):
+            value = getattr(owner, name)
+            parts = (
+                {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, Mapping) else {name: value}
+            )
+            settings |= {key: _readable(one) for key, one in parts.items()}
+    return settings
+
+
+def _readable(value: Any) -> Any:
+    """A function by its name, a metric with its arguments, which its own repr leaves out."""
+    if inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, Metric):
+        arguments = ", ".join(f"{name}={one!r}" for name, one in settings_of(value).items())
+        return f"{type(value).__name__}({arguments})"
+    return value
+
+
+def sess_settings(sess: SESS, images: Sequence[Tensor]) -> dict[str, Any]:
+    """The settings of SESS, and what became of them for these images: layer, window, number of patches."""
+    settings = settings_of(sess)
+    layer = getattr(sess.method, "resolved_layer", None)
+    settings = {"method": settings.pop("method")} | ({"layer explained": layer} if layer else {}) | settings
+    if len(images):
+        window = sess.window_for(images)
+        size = (images[0].shape[-2], images[0].shape[-1])
+        settings["window used"] = f"{window[0]} x {window[1]}"
+        settings["first sample"] = f"{size[0]} x {size[1]} pixels, {len(sess.windows_for(size, window))} patches"
+    return settings
+
+
+def run_text(
+    sess: Mapping[str, Any], settings: Mapping[str, Any], samples: Sequence[tuple[Place, str | None]], chosen: str
+) -> str:
+    """What was watched and how, in markdown.
+
+    Args:
+        sess: settings of SESS, by argument.
+        settings: of the callback, by argument.
+        samples: where each sample followed passed by, and the name of its class.
+        chosen: how they were chosen, in a sentence.
+    """
+    several = len({place[0] for place, _ in samples}) > 1
+    head = ["sample", *["process"] * several, "batch", "position in the batch", "label"]
+    rows = [
+        [number, *place[0 if several else 1 :], "unknown" if label is None else label]
+        for number, (place, label) in enumerate(samples)
+    ]
+    return "\n\n".join(
+        [
+            "### SESS", _table(["setting", "value"], sess.items()),
+            "### Callback", _table(["argument", "value"], settings.items()),
+            f"### Samples\n\n{len(samples)} samples of the validation set are followed. {chosen}", _table(head, rows),
+        ]
+    )  # fmt: skip
+
+
+def _table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    """One line that markdown does not take apart; long ones are cut."""
+    text = value if isinstance(value, str) else repr(value)
+    text = " ".join(text.split())
+    text = text if len(text) <= 300 else text[:299] + "…"
+    for letter in "\\`*_{}[]|":
+        text = text.replace(letter, f"\\{letter}")
+    return escape(text, quote=False)

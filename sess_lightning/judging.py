@@ -1,0 +1,49 @@
+"""Hit or miss of one map, exactly as the pointing metric in use counts it: pictures and numbers cannot disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from sess_lightning.metrics import PointingGame
+from sess_lightning.metrics.objects import Objects, is_empty
+
+
+class Judge:
+    """Judges maps one by one by a copy of the pointing metric.
+
+    Args:
+        metrics: those of the callback. The one named `"pointing"` judges, else the first `PointingGame`; where there is
+            none, the peak's own pixel must lie on an object.
+
+    Attributes:
+        measured: whether a pointing metric is in use.
+        tolerance: its tolerance in pixels.
+
+    Example:
+        >>> objects = {"boxes": torch.tensor([[0, 0, 9, 9]]), "labels": torch.tensor([3])}
+        >>> judge = Judge({"pointing": PointingGame(tolerance=0)})
+        >>> judge(torch.eye(20).flip(0), 3, objects), judge(torch.eye(20), 3, objects), judge(torch.eye(20), 4, objects)
+        (False, True, None)
+    """
+
+    def __init__(self, metrics: Mapping[str, Metric]) -> None:
+        games = {name: metric for name, metric in metrics.items() if isinstance(metric, PointingGame)}
+        self.measured = bool(games)
+        chosen = games.get("pointing") or next(iter(games.values()), PointingGame(tolerance=0))
+        self._game = deepcopy(chosen)
+        self.tolerance = float(chosen.tolerance)
+
+    def __call__(self, saliency: Tensor, target: int, objects: Objects | None) -> bool | None:
+        """Whether the peak of a map `(H, W)` is a hit; `None` where the sample counts as neither."""
+        if objects is None or is_empty(objects):
+            return None
+        self._game.reset()
+        self._game.update([saliency], torch.tensor([target]), [objects])
+        if not self._game.pointing_total.sum():
+            return None
+        return bool(self._game.pointing_correct.sum())
