@@ -112,12 +112,44 @@ def test_kinds_of_models(wrap, layer, inplace):
     images, targets = seeded(0, 3, 3, 20, 20), torch.tensor([0, 3, 1])
     inner = layer.rpartition(".")[2]
     expected, _ = full_graph(small_cnn(), inner, images, targets)
-    model = wrap(small_cnn(inplace=inplace)).train()
-    torch.testing.assert_close(GradCAM(layer)(model, images, targets).maps, expected, rtol=0, atol=1e-6)
+    model, method = wrap(small_cnn(inplace=inplace)).train(), GradCAM(layer)
+    for _ in range(2):  # the second call knows where gradients are switched
+        torch.testing.assert_close(method(model, images, targets).maps, expected, rtol=0, atol=1e-6)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert all(p.grad is None for p in model.parameters())
     assert all(m.training for m in model.modules())
     assert torch.is_grad_enabled()
+
+
+class SharedRectifier(nn.Module):
+    """One module below the layer, inside of a block, and above it; the head runs a part under its own no_grad."""
+
+    def __init__(self):
+        super().__init__()
+        rectifier = nn.ReLU()
+        self.block = nn.Sequential(nn.Sequential(nn.Conv2d(3, 8, 3), rectifier), nn.BatchNorm2d(8))
+        self.layer = nn.Conv2d(8, 8, 3)
+        self.head = nn.ModuleDict({"inner": nn.Linear(8, 8), "last": nn.Linear(8, 4)})
+        self.rectifier = rectifier
+
+    def forward(self, x):
+        x = self.rectifier(self.layer(self.block(x))).mean((2, 3))
+        with torch.no_grad():
+            y = self.head["inner"](x)
+        return self.head["last"](y + x)
+
+
+def test_later_calls_switch_gradients_at_fewer_modules_with_the_same_result():
+    model, images, targets = SharedRectifier(), seeded(0, 2, 3, 20, 20), torch.tensor([0, 3])
+    expected = GradCAM("layer")(model, images, targets).maps
+    method, graphs = GradCAM("layer"), []
+    for conv in (model.block[0][0], model.layer):
+        conv.register_forward_hook(lambda module, args, output: graphs.append(output.requires_grad))
+    for _ in range(3):
+        assert torch.equal(method(model, images, targets).maps, expected)
+    assert graphs == [False] * 6  # no graph in the block or at the layer: the leaf is made behind it
+    names = {name for name, module in model.named_modules() if module in method._layer._switches}
+    assert names == {"block", "layer", "block.0.1", "head", "head.inner", "head.last"}
 
 
 def test_works_in_inference_mode():
