@@ -95,8 +95,8 @@ def check_scores(scores: Any, counts: Sequence[int]) -> None:
     got = [tuple(getattr(one, "shape", ())) for one in scores] if listed else type(scores).__name__
     if got != [(count,) for count in counts]:
         raise ValueError(
-            f"Expected argument `scores` to hold one tensor for each image, with {counts} scores, one a window, but got "
-            f"{got}. Take `SESSResult.scores` of the same images and windows."
+            f"Expected argument `scores` to hold one tensor for each image, with {counts} scores, one a window, but "
+            f"got {got}. Take `SESSResult.scores` of the same images and windows."
         )
 
 

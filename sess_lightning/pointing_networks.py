@@ -7,6 +7,7 @@ weights of these modules are told from a published file, which has other shapes 
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 
@@ -25,6 +26,7 @@ _VGG_SMALLEST = 193  # of which five poolings that round up leave that grid
 # Modules of the published files, and of the networks here.
 _HEADS = {"classifier.0": "head.0", "classifier.2": "head.3", "classifier.4": "head.6", "fc": "head"}
 _FIRST = ("features.0", "conv1")
+_CAFFE_NORM = re.compile(r"(bn\d|downsample\.\d)\.[01]\.(\w+)$")
 
 
 class _PointingVGG16(nn.Sequential):
@@ -99,9 +101,11 @@ POINTING_NETWORKS = {"pointing_vgg16": pointing_vgg16, "pointing_resnet50": poin
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of a published file under the names, in the shapes and with the colours of the networks here.
 
-    Published are `vgg16_voc-b050e8c3.pth`, `vgg16_coco-d82c8150.pth`, `resnet50_voc-9ca920d6.pth` and
-    `resnet50_coco-e99468c5.pth`. VGG16's linear layers are `classifier.0`, `.2` and `.4` there, ResNet-50's is `fc`;
-    the first convolution takes blue, green, red. What these modules themselves stored is given back as it is.
+    Published are `vgg16_voc-b050e8c3.pth.tar`, `vgg16_coco-d82c8150.pth.tar`, `resnet50_voc-9ca920d6.pth.tar` and
+    `resnet50_coco-e99468c5.pth.tar`. VGG16's linear layers are `classifier.0`, `.2` and `.4` there, ResNet-50's is
+    `fc`; statistics and scale of its batch norms are modules `.0` and `.1` of their own; the first convolution takes
+    blue, green, red (as TorchRay's `benchmark/models.py` reads them). What these modules themselves stored is given
+    back as it is.
 
     Args:
         state: names with tensors.
@@ -110,7 +114,7 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return dict(state)
     found = {}
     for key, value in state.items():
-        module, _, kind = key.rpartition(".")
+        module, _, kind = _CAFFE_NORM.sub(r"\1.\2", key).rpartition(".")
         if kind == "weight" and module in _FIRST:
             value = value.flip(1)  # the images are RGB
         elif kind == "weight" and module in _HEADS:
@@ -137,6 +141,7 @@ def label_names(num_classes: int) -> Mapping[int, str] | None:
 
 def _as_convolution(weight: Tensor, side: int) -> Tensor:
     """The weight of a linear layer over a flat grid, as that of a convolution as large as the grid."""
-    if weight.ndim != 2 or weight.shape[1] % (side * side):
+    flat = weight.flatten(1)
+    if flat.shape[1] % (side * side):
         return weight  # no such layer: loading says what does not fit
-    return weight.unflatten(1, (-1, side, side))
+    return flat.unflatten(1, (-1, side, side))

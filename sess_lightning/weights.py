@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-SUFFIXES = frozenset({".pth", ".pt", ".ckpt", ".bin", ".safetensors"})
+SUFFIXES = frozenset({".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors"})  # .tar: as in .pth.tar
 
 
 class StoredWeights(NamedTuple):

@@ -1,5 +1,7 @@
 """The pointing game's networks: files in the published layout against plain networks written out by hand."""
 
+import re
+
 import pytest
 import torch
 import torchvision
@@ -44,7 +46,8 @@ def published_vgg16(classes):
         state[f"features.{index}.bias"] = seeded(index, width)
     for index, (channels, width) in {0: (25088, 4096), 2: (4096, 4096), 4: (4096, classes)}.items():
         numbers = seeded(100 + index, channels + width) * (0.05 if index == 4 else 1) * (2 / channels) ** 0.5
-        state[f"classifier.{index}.weight"] = numbers.as_strided((width, channels), (1, 1))
+        weight = numbers.as_strided((width, channels), (1, 1))
+        state[f"classifier.{index}.weight"] = weight[..., None, None] if index == 4 else weight  # as convolutions, too
         state[f"classifier.{index}.bias"] = seeded(index, width)
     return state
 
@@ -62,7 +65,8 @@ def caffe_vgg16_head(state, activation):
     """Logits `(N, K)`."""
     x = F.max_pool2d(activation, 2, 2, ceil_mode=True).flatten(1)
     for index in (0, 2, 4):
-        x = F.linear(F.relu(x) if index else x, state[f"classifier.{index}.weight"], state[f"classifier.{index}.bias"])
+        weight, bias = state[f"classifier.{index}.weight"].flatten(1), state[f"classifier.{index}.bias"]
+        x = F.linear(F.relu(x) if index else x, weight, bias)
     return x
 
 
@@ -79,6 +83,14 @@ def published_resnet50(classes):
         else:
             state[key] = seeded(seed, *shape) * 0.3 + ("weight" in key)
     return state
+
+
+def caffe_name(key):
+    """As published: statistics of a batch norm in a module `.0`, its scale in a module `.1`."""
+    module, _, kind = key.rpartition(".")
+    if not re.search(r"bn\d$|downsample\.1$", module):
+        return key
+    return f"{module}.{0 if kind.startswith('running') else 1}.{kind}"
 
 
 def caffe_resnet50(state, x):
@@ -116,7 +128,7 @@ def vgg(tmp_path_factory):
 def resnet(tmp_path_factory, request):
     file = tmp_path_factory.mktemp("weights") / "resnet50.pth"
     state = published_resnet50(request.param)
-    torch.save(state, file)
+    torch.save({caffe_name(key): value for key, value in state.items()}, file)
     network = load_network("pointing_resnet50", str(file))
     network.module.eval().requires_grad_(False)
     return network, state, file
