@@ -15,6 +15,7 @@ from sess_lightning.sess import SESS
 from sess_lightning.watch import BOOKS
 
 Charts = dict[str, list[str]]
+_LAST = ("insertion_auc", "base_insertion_auc", "deletion_auc", "base_deletion_auc")  # their difference says more
 
 
 def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> Charts:
@@ -29,7 +30,7 @@ def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> Charts:
         >>> metric_charts(["insertion_auc", "base_insertion_auc", "seconds"], "sess", "")
         {'insertion_auc, SESS and base': ['sess/insertion_auc', 'sess/base_insertion_auc']}
     """
-    names = [name for name in names if name not in BOOKS]
+    names = sorted((name for name in names if name not in BOOKS), key=lambda name: (name in _LAST, name))
     bases = {f"base_{name}" for name in names} & set(names)
     charts: Charts = {}
     for name in names:

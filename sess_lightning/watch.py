@@ -167,7 +167,7 @@ class Watch:
                     if torch.isfinite(curve).all():
                         known = curves.setdefault(metric.mode, {})
                         known.setdefault("base" if prefix else "SESS", (curve, float(metric.compute())))
-        return curves
+        return {mode: curves[mode] for mode in ("insertion", "deletion") if mode in curves}
 
 
 def _scalars(computed: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

@@ -7,7 +7,7 @@ import torch
 
 from sess_lightning.films import COLUMNS, MOST_FRAMES, Film, evenly
 from sess_lightning.render import MapRow
-from sess_lightning.render.page import Layout
+from sess_lightning.render.page import BoardLayout
 
 
 def row(value=0):
@@ -47,7 +47,7 @@ def test_evenly(count, most):
 
 def test_no_more_columns_than_can_be_read():
     made = film(30)
-    width = Layout(112, 168, COLUMNS + 1).column(COLUMNS + 1)
+    width = BoardLayout(112, 168, COLUMNS + 1).column(COLUMNS + 1)
     assert width <= made.strip().shape[2] <= width + 200  # the names at the left
     sheets = made.sheets()
     assert len(sheets) == 30

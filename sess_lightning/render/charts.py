@@ -34,9 +34,9 @@ class Bar(NamedTuple):
 
 
 def curves_figure(
-    charts: Mapping[str, Sequence[Line]], axes: Mapping[str, str], title: str, height: int = 240
+    charts: Mapping[str, Sequence[Line]], axes: Mapping[str, str], title: str, height: int = 200
 ) -> Tensor:
-    """Charts side by side, each of one or two lines, both axes from 0 to 1.
+    """Charts one below the other, each of one or two lines, both axes from 0 to 1.
 
     Args:
         charts: heading of each chart and its lines.
@@ -54,33 +54,34 @@ def curves_figure(
     Example:
         >>> lines = [Line("SESS 0.75", torch.tensor([0.5, 1.0])), Line("base 0.50", torch.tensor([0.0, 1.0]))]
         >>> curves_figure({"insertion": lines}, {"insertion": "pixels inserted"}, "epoch 3").shape
-        torch.Size([3, 363, 396])
+        torch.Size([3, 295, 367])
     """
     _check_charts(charts)
-    width = round(1.4 * height)
-    layout = Layout(height, width, len(charts))
+    width = round(1.6 * height)
+    layout = Layout(height, width, 1)
     line, gap, left = layout.line, layout.gap, round(2.2 * layout.font_size)
-    top = gap // 2 + 2 * line
-    canvas = Canvas(len(charts) * (left + width + 2 * gap) + gap, top + height + 3 * line + gap, layout.font)
+    block = height + 4 * line + gap
+    canvas = Canvas(left + width + 3 * gap, gap // 2 + line + len(charts) * block, layout.font)
     canvas.write(gap, gap // 2 + line / 2, title, TEXT, canvas.width - 2 * gap)
+    x = gap + left
     for number, (heading, lines) in enumerate(charts.items()):
-        x = gap + left + number * (left + width + 2 * gap)
+        top = gap // 2 + 2 * line + number * block
         canvas.write(x, top - line / 2, heading, TEXT, width)
         canvas.paste(x, top, _plot(lines, height, width))
         for share in (0.0, 0.5, 1.0):
-            label = f"{share:g}"
-            wide = layout.font.getlength(label)
-            canvas.write(x - gap - wide, top + (1 - share) * (height - 1), label, MUTED, left)
-            label = f"{share:.0%}"
-            wide = layout.font.getlength(label)
-            canvas.write(x + share * (width - wide), top + height + line / 2, label, MUTED, width)
+            for text, across, down in (
+                (f"{share:g}", -gap, top + (1 - share) * (height - 1)),
+                (f"{share:.0%}", share * width, top + height + line / 2),
+            ):
+                wide = layout.font.getlength(text)
+                canvas.write(x + across - wide * (share if across >= 0 else 1), down, text, MUTED, width)
         middle = x + (width - layout.font.getlength(axes[heading])) / 2
         canvas.write(middle, top + height + 1.4 * line, axes[heading], MUTED, width)
-        _write_legend(canvas, x, top + height + 2.5 * line, [one.label for one in lines], layout)
+        _write_legend(canvas, x, top + height + 2.4 * line, [one.label for one in lines], layout)
     return canvas.pixels()
 
 
-def bars_figure(groups: Mapping[str, Sequence[Bar]], names: Sequence[str], title: str, length: int = 360) -> Tensor:
+def bars_figure(groups: Mapping[str, Sequence[Bar]], names: Sequence[str], title: str, length: int = 260) -> Tensor:
     """A pair of horizontal bars for each group, one below the other.
 
     Args:

@@ -44,7 +44,7 @@ def prefilter_figure(image: Tensor, results: Sequence[SESSResult], number: int =
         >>> picture = torch.randint(256, (3, 60, 80), dtype=torch.uint8)
         >>> results = [SESS(num_scales=3, window_size=32, prefilter_ratio=r)(net, picture[None] / 255) for r in (0, .9)]
         >>> prefilter_figure(picture, results, panel_height=64).shape
-        torch.Size([3, 161, 191])
+        torch.Size([3, 176, 200])
     """
     if not len(results):
         raise ValueError("Expected argument `results` to hold at least one result, but got none.")

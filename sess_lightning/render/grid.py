@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sess_lightning.render.colormap import check_finite, check_picture, colorize, overlay
 from sess_lightning.render.marks import check_boxes, draw_boxes, draw_circle, draw_peak, peak_radius
-from sess_lightning.render.page import MUTED, PAGE, Canvas, Layout, draw_page, joined, printable
+from sess_lightning.render.page import MUTED, PAGE, BoardLayout, Canvas, Layout, draw_page, joined, printable
 from sess_lightning.render.panel import Fit, fitted, mounted, panel_size, panels_of, resized
 
 
@@ -87,7 +87,7 @@ def map_grid(
         >>> image, saliency = torch.zeros(3, 40, 60, dtype=torch.uint8), torch.rand(40, 60)
         >>> row = MapRow(image, None, saliency, torch.tensor([[5, 5, 20, 20]]), "disc", "square", 0.2, False, None)
         >>> map_grid([row], "epoch 3 · step 192", panel_height=64).shape
-        torch.Size([3, 173, 213])
+        torch.Size([3, 245, 222])
     """
     if not len(rows):
         raise ValueError("Expected argument `rows` to hold at least one row, but got none.")
@@ -95,7 +95,7 @@ def map_grid(
     has_base = any(row.base is not None for row in rows)
     has_second = any(row.second is not None for row in rows)
     headings = ["image", *["base"] * has_base, "SESS", *[second_heading] * has_second]
-    layout = Layout(*size, columns=len(headings))
+    layout = BoardLayout(*size, columns=len(headings))
     panels = [_row_panels(row, size, has_base, has_second) for row in rows]
     captions = [_caption(row, layout) for row in rows]
     return draw_page(layout, panels, headings, title, captions, legend=_legend(rows, layout))
@@ -127,7 +127,7 @@ def filmstrip(
     Example:
         >>> red = torch.tensor([255, 0, 0], dtype=torch.uint8).expand(8, 8, 3).permute(2, 0, 1)
         >>> filmstrip([[red, red]], ["epoch 1", "epoch 2"], panel_height=64).shape
-        torch.Size([3, 90, 149])
+        torch.Size([3, 102, 158])
     """
     if not len(rows) or not len(column_titles):
         raise ValueError(
@@ -147,7 +147,7 @@ def filmstrip(
         )
     size = panel_size([picture for row in rows for picture in row], panel_height)
     panels = [panels_of(row, size) for row in rows]
-    layout, names = Layout(*size, columns=len(column_titles)), row_titles or ()
+    layout, names = BoardLayout(*size, columns=len(column_titles)), row_titles or ()
     longest = max((layout.font.getlength(printable(name)) for name in names), default=-layout.gap)
     layout = layout._replace(side=min(layout.width, int(longest) + 1 + layout.gap) if names else 0)
     return draw_page(layout, panels, column_titles, title, row_titles=names)
@@ -204,7 +204,7 @@ def _row_panels(row: MapRow, size: tuple[int, int], has_base: bool, has_second: 
     panels = [mounted(draw_boxes(image, boxes), fit, size)]
     for saliency, hit, tolerance in maps:
         if saliency is None:
-            panels.append(mounted(image[:, :0, :0], Fit(0, 0, 0, 0), size))
+            panels.append(torch.tensor(PAGE, dtype=torch.uint8).view(3, 1, 1).repeat(1, *size))
         else:
             panels.append(_map_panel(image, saliency.detach().cpu().float(), boxes, hit, tolerance, fit, size))
     return panels
@@ -230,7 +230,7 @@ def _map_panel(
 
 
 def _caption(row: MapRow, layout: Layout) -> list[str]:
-    """What is known about a row, in one line if it fits, else in two; names are shortened where they are too long."""
+    """What is known about a row, in one line if it fits, else in more; names are shortened where they are too long."""
     score = f" p={row.score:.2f}"
     parts, rest = [], []
     if row.label is not None:
@@ -247,4 +247,13 @@ def _caption(row: MapRow, layout: Layout) -> list[str]:
     whole = joined(parts + rest, None, layout)
     if layout.font.getlength(whole) <= layout.breadth:
         return [whole]
-    return [joined(group, layout.breadth, layout) for group in (parts, rest) if group]
+    return _lines(parts, layout) + _lines(rest, layout)
+
+
+def _lines(parts: Sequence[tuple[str, str, str]], layout: Layout) -> list[str]:
+    """Parts as one line, or as several where shorter names do not make it fit."""
+    text = joined(parts, layout.breadth, layout)
+    if len(parts) < 2 or layout.font.getlength(text) <= layout.breadth:
+        return [text] * bool(parts)
+    half = len(parts) // 2
+    return _lines(parts[:half], layout) + _lines(parts[half:], layout)

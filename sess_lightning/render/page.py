@@ -64,6 +64,15 @@ class Layout(NamedTuple):
         return self.gap + self.side + number * (self.width + self.gap)
 
 
+class BoardLayout(Layout):
+    """The measures of a page that is shown reduced: TensorBoard's cards are 350 pixels wide until one is clicked."""
+
+    @property
+    def font_size(self) -> int:
+        """Of all text, in pixels."""
+        return max(16, min(36, round(self.height / 10)))
+
+
 class Canvas:
     """What a page is drawn on: Pillow inside, tensors outside."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sess_lightning.render.colormap import check_picture
-from sess_lightning.render.page import Layout, draw_page
+from sess_lightning.render.page import BoardLayout, draw_page
 
 
 def contact_sheet(pictures: Sequence[Tensor], title: str, names: Sequence[str]) -> Tensor:
@@ -28,7 +28,7 @@ def contact_sheet(pictures: Sequence[Tensor], title: str, names: Sequence[str]) 
 
     Example:
         >>> contact_sheet([torch.zeros(3, 32, 48, dtype=torch.uint8)] * 6, "epoch 3", ["disc"] * 6).shape
-        torch.Size([3, 132, 227])
+        torch.Size([3, 163, 242])
     """
     for number, picture in enumerate(pictures):
         check_picture(f"pictures[{number}]", picture)
@@ -38,7 +38,7 @@ def contact_sheet(pictures: Sequence[Tensor], title: str, names: Sequence[str]) 
             f"{[tuple(picture.shape) for picture in pictures][:4]} and {len(names)} names."
         )
     columns = min(len(pictures), max(4, math.ceil(len(pictures) ** 0.5)))
-    layout = Layout(pictures[0].shape[1], pictures[0].shape[2], columns)
+    layout = BoardLayout(pictures[0].shape[1], pictures[0].shape[2], columns)
     rows = []
     for begin in range(0, len(pictures), columns):
         some = slice(begin, begin + columns)

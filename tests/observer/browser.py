@@ -30,7 +30,7 @@ class Page:
     def call(self, method, command, **body):
         data = json.dumps(body).encode() if method == "POST" else None
         request = Request(  # noqa: S310
-            f"{self._address}/{command}", data, {"Content-Type": "application/json"}, method=method
+            f"{self._address}/{command}".rstrip("/"), data, {"Content-Type": "application/json"}, method=method
         )
         with urlopen(request, timeout=120) as response:  # noqa: S310
             return json.load(response)["value"]

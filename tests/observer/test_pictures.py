@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from sess_lightning import SESS, SESSCallback
 from sess_lightning.metrics import PointingGame
 from sess_lightning.render import map_grid
-from sess_lightning.render.page import Layout
+from sess_lightning.render.page import BoardLayout
 
 DRAWN = ["sess/maps", "sess/curves", "sess/pointing_per_class"]
 
@@ -43,7 +43,7 @@ def test_the_column_of_the_prediction_is_there_when_a_drawn_sample_is_wrong(watc
     assert [saliency is not None for saliency in found.second_maps] == wrong
     assert all(saliency is None for saliency in ours.last_result.second_maps[4:])
     assert any(wrong)
-    page = Layout(224, 224, 4)
+    page = BoardLayout(224, 224, 4)
     assert pictures(board, "sess/maps")[9].shape[1] == page.column(4)
 
 
@@ -228,7 +228,7 @@ class TestEvolution:
 
     def test_an_image_and_a_column_for_each_epoch(self, watched):
         strip = pictures(watched[1], "sess/evolution")[9]
-        side = Layout(112, 112, 4)
+        side = BoardLayout(112, 112, 4)
         assert strip.shape[1] >= side.column(4)
         assert strip.shape[0] > 4 * 112
 

@@ -36,12 +36,12 @@ class TestCurves:
         assert 0.4 < float(seen.float().mean()) < 0.8
         assert not is_colour(self.chart([0.5, 0.5], [0.5, 0.5]), BASE).any()
 
-    def test_a_figure_has_its_charts_side_by_side(self):
+    def test_a_figure_has_its_charts_one_below_the_other(self):
         line = [Line("SESS 0.5", torch.tensor([0.0, 1.0]))]
         one = curves_figure({"insertion": line}, {"insertion": "x"}, "t")
         two = curves_figure({"insertion": line, "deletion": line}, {"insertion": "x", "deletion": "y"}, "t")
-        assert two.shape[1] == one.shape[1]
-        assert two.shape[2] > 1.9 * one.shape[2]
+        assert two.shape[2] == one.shape[2]
+        assert two.shape[1] > 1.8 * one.shape[1]
         assert two.dtype == torch.uint8
 
     @pytest.mark.parametrize(

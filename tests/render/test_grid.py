@@ -42,7 +42,7 @@ class TestMapGrid:
     def test_rows_and_columns_of_equal_panels(self):
         both = map_grid([row_of()], "t", panel_height=100)
         alone = map_grid([row_of(base=None, base_hit=None)], "t", panel_height=100)
-        gap = page.Layout(100, 150, 3).gap
+        gap = page.BoardLayout(100, 150, 3).gap
         assert both.shape[2] == 3 * 150 + 4 * gap
         assert alone.shape[2] == 2 * 150 + 3 * gap
         two, three = (map_grid([row_of()] * n, "t", panel_height=100).shape[1] for n in (2, 3))
@@ -96,7 +96,7 @@ class TestMapGrid:
     def test_a_second_map_has_a_column_of_its_own_and_a_peak_without_verdict(self):
         second = peaked(40, 60, 5, 50)
         rows = [row_of(second=second), row_of()]
-        layout = page.Layout(100, 150, 4)
+        layout = page.BoardLayout(100, 150, 4)
         drawn = map_grid(rows, "t", panel_height=100)
         assert drawn.shape[2] == layout.column(4)
         panel = grid._row_panels(rows[0], (100, 150), True, True)[3]
@@ -105,7 +105,7 @@ class TestMapGrid:
         middle = centre_of(panel[:, :30, 100:], (255, 255, 255))
         assert middle == pytest.approx((2.5 * 5.5 - 0.5, 2.5 * 50.5 - 0.5 - 100), abs=0.5)
         blank = grid._row_panels(rows[1], (100, 150), True, True)[3]
-        assert is_colour(blank, MOUNT).all()
+        assert is_colour(blank, PAGE).all()
 
     def test_equal_maxima_mark_the_first(self):
         saliency = torch.zeros(50, 50)
@@ -170,7 +170,7 @@ class TestMapGrid:
         assert map_grid([row], "t", 64).dtype == torch.uint8
 
     def test_the_legend_names_what_occurs(self):
-        layout = page.Layout(100, 150, 3)
+        layout = page.BoardLayout(100, 150, 3)
         with_both = grid._legend([row_of()], layout)
         hits_only = grid._legend([row_of(base=None, base_hit=None, boxes=None)], layout)
         assert is_colour(with_both, MISS).any()
@@ -189,7 +189,7 @@ class TestMapGrid:
 
 
 class TestCaption:
-    WIDE = page.Layout(100, 900, 2)
+    WIDE = page.BoardLayout(100, 900, 2)
 
     @pytest.mark.parametrize(
         ("changes", "caption"),
@@ -207,24 +207,23 @@ class TestCaption:
         assert grid._caption(row_of(**changes), self.WIDE) == [caption]
 
     def test_long_names_are_shortened_and_the_rest_is_kept(self):
-        narrow = page.Layout(224, 168, 2)
+        narrow = page.BoardLayout(224, 168, 2)
         lines = grid._caption(row_of(label=LONG, prediction=LONG, explained=LONG, base_hit=None), narrow)
-        assert len(lines) == 2
-        assert lines[0].count("…") == 2
-        assert lines[0].startswith("label Shetl")
-        assert " · predicted Shetl" in lines[0]
-        assert lines[0].endswith("p=0.07")
-        assert lines[1] == "SESS hit"
+        assert len(lines) == 3
+        assert lines[0].startswith("label Shetland sheep")
+        assert lines[1].startswith("predicted Shetland sh")
+        assert lines[1].endswith("… p=0.07")
+        assert lines[2] == "SESS hit"
 
     def test_only_the_long_name_is_shortened(self):
-        lines = grid._caption(row_of(label="cat", prediction=LONG), page.Layout(224, 168, 2))
-        assert lines[0].startswith("label cat · predicted Shetland sheep")
+        lines = grid._caption(row_of(label="cat", prediction=LONG), page.BoardLayout(224, 168, 2))
+        assert lines[0].startswith("label cat · predicted Shetland sh")
         assert lines[0].endswith("…")
 
     @QUICK
     @given(label=st.text(max_size=60), prediction=st.text(max_size=60), width=st.integers(168, 336))
     def test_any_name_fits(self, label, prediction, width):
-        layout = page.Layout(224, width, 2)
+        layout = page.BoardLayout(224, width, 2)
         lines = grid._caption(row_of(label=label, prediction=prediction), layout)
         assert max(layout.font.getlength(line) for line in lines) <= layout.breadth
 
@@ -237,7 +236,7 @@ class TestCaption:
     def test_the_drawn_text_stays_within_the_panels(self):
         title = "epoch 3 · step 192 " + LONG * 4
         grid = map_grid([row_of(label=LONG, prediction=LONG, explained=LONG * 2)], title, panel_height=64)
-        gap = page.Layout(64, 96, 3).gap
+        gap = page.BoardLayout(64, 96, 3).gap
         assert is_colour(grid, PAGE)[:, :gap].all()
         assert is_colour(grid, PAGE)[:, -gap + 1 :].all()
         assert not is_colour(grid, PAGE)[: 2 * gap, gap:-gap].all()
