@@ -267,7 +267,7 @@ class SESSCallback(Callback):
             indices=None if trainer.sanity_checking else self.indices,
             seed=self.seed,
             length=None if trainer.sanity_checking else loader_length(loaders[loader], num_batches[loader]),
-            rank=trainer.global_rank,
+            rank=0 if trainer.sanity_checking else trainer.global_rank,
             world_size=1 if trainer.sanity_checking else trainer.world_size,
         )
         if loader in self._resumed and not trainer.sanity_checking and self.indices is None:
