@@ -19,8 +19,7 @@ from torch.utils.data import DataLoader, Subset
 
 from sess_lightning import SESS, SESSCallback
 from sess_lightning.classifier import LitClassifier
-from sess_lightning.data import IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.data.photos import PhotoDataset
+from sess_lightning.data import CocoPhotos
 
 
 class FineTuned(LitClassifier):
@@ -37,8 +36,10 @@ class Photos(pl.LightningDataModule):
 
     def __init__(self, root: str, batch_size: int) -> None:
         super().__init__()
-        self.photos = PhotoDataset(root, limit=None, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        self.class_names = self.photos.class_names  # the callback writes them into its pictures
+        photos = CocoPhotos(root)
+        photos.setup()
+        self.photos = photos.val_dataloader().dataset
+        self.class_names = photos.class_names  # the callback writes them into its pictures
         self.batch_size = batch_size
 
     def train_dataloader(self) -> DataLoader:
