@@ -17,7 +17,7 @@ class TestFilmstrip:
     def test_sizes(self):
         one = picture(50, 50)
         strip = filmstrip([[one] * 4] * 2, ["1", "2", "3", "4"], panel_height=50)
-        layout = page.Layout(50, 50, 4)
+        layout = page.BoardLayout(50, 50, 4)
         assert strip.shape[2] == 4 * 50 + 5 * layout.gap
         titled = filmstrip([[one] * 4] * 2, ["1", "2", "3", "4"], ["disc", "square"], "SESS", panel_height=50)
         assert titled.shape[1] == strip.shape[1] + layout.line
@@ -26,7 +26,7 @@ class TestFilmstrip:
     def test_pictures_lie_where_they_belong(self):
         pictures = [[picture(64, 64) for _ in range(3)] for _ in range(2)]
         strip = filmstrip(pictures, ["a", "b", "c"], panel_height=64)
-        layout = page.Layout(64, 64, 3)
+        layout = page.BoardLayout(64, 64, 3)
         top = layout.gap // 2 + layout.line
         for row, column in ((0, 0), (0, 2), (1, 1)):
             y, x = top + row * (64 + layout.gap), layout.column(column)
@@ -34,7 +34,7 @@ class TestFilmstrip:
 
     def test_long_titles_stay_within_their_column(self):
         strip = filmstrip([[picture(64, 64)] * 2], [LONG, LONG], [LONG], LONG, panel_height=64)
-        gap = page.Layout(64, 64, 2).gap
+        gap = page.BoardLayout(64, 64, 2).gap
         assert strip.shape[2] == 3 * 64 + 3 * gap
         assert is_colour(strip, PAGE)[:, -gap + 1 :].all()
         assert is_colour(strip, PAGE)[:, 64 : 64 + gap - 1][gap * 5 :].all()
