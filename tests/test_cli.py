@@ -75,7 +75,7 @@ def test_the_summary_leaves_out_what_was_not_measured():
 def test_photos_on_real_ones(tmp_path, root, real, capsys):
     run(
         tmp_path, root, "photos.yaml", f"--data.root={real / 'ilsvrc_boxed'}", "--data.batch_size=2",
-        f"--model.weights={real / 'mobilenet_v2.pth'}", "--trainer.limit_val_batches=1",
+        f"--model.weights={real / 'mobilenet_v2.pth'}", "--data.limit=2",
     )  # fmt: skip
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["sess", "pointing"] in table

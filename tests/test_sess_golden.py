@@ -1,5 +1,6 @@
 """SESS against the published implementation, on the drawn images of tests/golden/sess_synthetic."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +71,14 @@ def test_equals_it_on_photos(net, name, root):
     path = root.parent / "shared" / "golden" / "sess_photos" / f"{name}.npz"
     if not path.is_file():
         pytest.skip("golden photos are not at hand")
-    check(net, np.load(path))
+    # Group-CAM's weights are small differences of probabilities: in float32 the reference is 4e-6 from float64 here, and
+    # another machine's float32 as far to the other side. In float64 only the reference's own rounding is left.
+    check(net, np.load(path), torch.float64 if name.startswith("groupcam") else torch.float32)
 
 
-def check(net, case):
-    result = sess_of(case)(net, normalised(case["image"])[None], torch.tensor([int(case["class_idx"])]))
+def check(net, case, dtype=torch.float32):
+    image, target = normalised(case["image"])[None].to(dtype), torch.tensor([int(case["class_idx"])])
+    result = sess_of(case)(copy.deepcopy(net).to(dtype), image, target)
     np.testing.assert_array_equal(result.windows[0].numpy(), case["windows"])
     np.testing.assert_allclose(result.scores[0].numpy(), case["scores"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(result.maps[0].numpy(), case["map"], rtol=0, atol=1e-5)
