@@ -71,8 +71,8 @@ def test_equals_it_on_photos(net, name, root):
     path = root.parent / "shared" / "golden" / "sess_photos" / f"{name}.npz"
     if not path.is_file():
         pytest.skip("golden photos are not at hand")
-    # Group-CAM's weights are small differences of probabilities: in float32 the reference is 4e-6 from float64 here, and
-    # another machine's float32 as far to the other side. In float64 only the reference's own rounding is left.
+    # Group-CAM's weights are small differences of probabilities: in float32 the reference is 4e-6 from float64 here,
+    # another machine as far to the other side. In float64 only the reference's own rounding is left.
     check(net, np.load(path), torch.float64 if name.startswith("groupcam") else torch.float32)
 
 
