@@ -156,11 +156,14 @@ class Leaf:
             stack.callback(self._layer.register_forward_hook(self._on_layer).remove)
             yield self
 
-    def switches(self) -> weakref.WeakSet[nn.Module]:
+    def switches(self) -> weakref.WeakSet[nn.Module] | None:
         """Modules at which later passes need to switch: all but those inside of a module that lies below the layer.
 
-        These find gradients off already. Hooks on all modules cost a small network 2 % of its time.
+        These find gradients off already. Hooks on all modules cost a small network 2 % of its time. `None` where a
+        module is scripted, as it takes no hook of its own.
         """
+        if any(isinstance(module, torch.jit.ScriptModule) for module in self._model.modules()):
+            return None
         outside = {child for m in self._model.modules() if m not in self._below for child in m.children()}
         return weakref.WeakSet((outside | set(self._model.modules()) - self._below) - self._ancestors)
 

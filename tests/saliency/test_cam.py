@@ -152,6 +152,15 @@ def test_later_calls_switch_gradients_at_fewer_modules_with_the_same_result():
     assert names == {"block", "layer", "block.0.1", "head", "head.inner", "head.last"}
 
 
+def test_a_scripted_part_which_takes_no_hooks_of_its_own():
+    model, images, targets = small_cnn(), seeded(0, 2, 3, 20, 20), torch.tensor([0, 3])
+    expected = GradCAM("4")(model, images, targets).maps
+    model[-1] = torch.jit.script(model[-1])
+    method = GradCAM("4")
+    for _ in range(2):
+        torch.testing.assert_close(method(model, images, targets).maps, expected)
+
+
 def test_works_in_inference_mode():
     images, targets = seeded(0, 2, 3, 20, 20), torch.tensor([0, 3])
     model = small_cnn()
