@@ -71,8 +71,8 @@ class SESSCallback(Callback):
         num_samples: samples followed, over all processes. 32, so that a validation costs seconds.
         num_images: how many of them are drawn; 0 leaves only the numbers.
         indices: positions in the validation set to follow, instead of a choice by `seed`.
-        every_n_epochs: draw images every so many epochs only. Metrics come every validation, as a monitor would
-            otherwise compare a stale value again.
+        every_n_epochs: in `fit`, draw images every so many epochs only. Metrics come every validation, as a monitor
+            would otherwise compare a stale value again.
         metrics: names out of `"insertion"`, `"deletion"`, `"pointing"`, or a mapping from names to metrics, e.g.
             `{"pointing": PointingGame(tolerance=0)}`. A metric of your own is logged under its own name; it is offered
             `predict, images, saliency, targets, objects, previous` and takes those that its `update` knows.
@@ -270,7 +270,7 @@ class SESSCallback(Callback):
             rank=0 if trainer.sanity_checking else trainer.global_rank,
             world_size=1 if trainer.sanity_checking else trainer.world_size,
         )
-        if loader in self._resumed and not trainer.sanity_checking and self.indices is None:
+        if loader in self._resumed and not (trainer.sanity_checking or trainer.testing) and self.indices is None:
             selection.restore(self._resumed[loader])
         return Watch(selection, self.metrics, self.compare_base, trainer.global_rank)
 
@@ -323,9 +323,12 @@ class SESSCallback(Callback):
         )
         for number, watch in sorted(self._watches.items()):
             suffix = f"/dataloader_idx_{number}" if several else ""
-            values = watch.compute(trainer.strategy)
             watch.complete = True
-            if failures:
+            values: dict[str, Tensor] = {}
+            if not failures:
+                with self._guarded():  # what fails here fails on every process: all compute from the same states
+                    values = watch.compute(trainer.strategy)
+            if not values:
                 continue
             self.last_results[number] = watch.found
             if not values.get("valid_fraction"):

@@ -158,12 +158,13 @@ class Explainer:
         )
         if self.compare_base:
             found.base_maps, found.base_valid = self.base_maps(model, squashed, targets, images)
-        found.second_maps = self._second_maps(model, found, second)
+        found.second_maps = self._second_maps(model, found, second, logits.shape[1])
         return found, squashed
 
-    def _second_maps(self, model: nn.Module, found: Explained, count: int) -> list[Tensor | None]:
+    def _second_maps(self, model: nn.Module, found: Explained, count: int, num_classes: int) -> list[Tensor | None]:
+        """A label that is no class of this model is no second class: where predictions are explained, it is allowed."""
         classes = second_classes(found.targets, found.labels, found.predictions)
-        wrong = [i for i, other in enumerate(classes[:count].tolist()) if other >= 0]
+        wrong = [i for i, other in enumerate(classes[:count].tolist()) if 0 <= other < num_classes]
         maps: list[Tensor | None] = [None] * len(found)
         if wrong:
             result = self.sess(model, [found.images[i] for i in wrong], classes[wrong])

@@ -22,8 +22,7 @@ class SampleSelection:
     Args:
         num_samples: over all processes; each follows its share.
         indices: positions in the data set instead, counted over all processes as an unshuffled distributed sampler
-            deals
-            them out (sample `i` goes to process `i % world_size`).
+            deals them out (sample `i` goes to process `i % world_size`).
         seed: of the generator, which is the selection's own.
         length: samples that this process will see, or `None` if unknown.
         rank: of this process.
@@ -62,7 +61,7 @@ class SampleSelection:
                 list(range(quota)) if length is None else torch.randperm(length, generator=generator)[:quota].tolist()
             )
         self.positions = frozenset(chosen)
-        self._rank, self._world_size = rank, world_size
+        self._rank, self._world_size, self._length = rank, world_size, length
         self._passed = 0
 
     def state(self) -> dict[str, Any]:
@@ -72,9 +71,11 @@ class SampleSelection:
     def restore(self, state: dict[str, Any]) -> None:
         """Follow the positions of a checkpoint, which are those of the first of as many processes.
 
-        The other processes choose by the seed as they did before; on another number of processes all choose anew.
+        The other processes choose by the seed as they did before; on another number of processes, or from a data set
+        that lacks a position, all choose anew.
         """
-        if self._rank == 0 and self._world_size == state["world_size"]:
+        found = self._length is None or max(state["positions"], default=0) < self._length
+        if self._rank == 0 and self._world_size == state["world_size"] and found:
             self.positions = frozenset(state["positions"])
             self.how = "They are those of the training that is resumed."
 

@@ -39,7 +39,7 @@ class Story:
     Args:
         prefix: first part of every tag.
         num_images: samples drawn; with 0 nothing at all is told.
-        every_n_epochs: pictures come every so many epochs.
+        every_n_epochs: pictures come every so many epochs of a `fit`.
         look: how samples are shown.
         save_dir: folder that gets the pictures too.
     """
@@ -54,7 +54,8 @@ class Story:
 
     def draws(self, trainer: pl.Trainer) -> bool:
         """Whether this validation is drawn: the same on every process."""
-        return self._told(trainer) and not trainer.current_epoch % self.every_n_epochs
+        due = trainer.state.fn != "fit" or trainer.current_epoch % self.every_n_epochs == 0
+        return self._told(trainer) and due
 
     def tell(
         self, trainer: pl.Trainer, watch: Watch, suffix: str, values: Iterable[str], settings: Callable[[], Settings]

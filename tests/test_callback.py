@@ -315,6 +315,24 @@ def test_images_every_n_epochs_metrics_every_time(tmp_path):
     assert len(events.Scalars("sess/overall")) == 4
 
 
+def test_a_test_that_is_asked_for_is_drawn_whatever_the_epoch(tmp_path):
+    t = run(tmp_path, SESSCallback(num_samples=4, every_n_epochs=2), max_epochs=1, logger=TensorBoardLogger(tmp_path))
+    assert t.current_epoch == 1
+    t.test(Module(), loader(), verbose=False)
+    events = EventAccumulator(t.logger.log_dir, size_guidance={"images": 0}).Reload()
+    assert len(events.Images("sess/maps")) == 2
+
+
+def test_a_test_with_a_checkpoint_chooses_its_own_samples(tmp_path):
+    t = trainer(tmp_path, SESSCallback(num_samples=4), max_epochs=1)
+    t.fit(Module(), loader(), loader(count=200))
+    t.save_checkpoint(tmp_path / "last.ckpt")
+    for walk in ("test", "validate"):
+        t = trainer(tmp_path, SESSCallback(num_samples=4))
+        getattr(t, walk)(Module(), loader(count=8), ckpt_path=tmp_path / "last.ckpt", verbose=False)
+        assert t.callback_metrics["sess/num_samples"] == 4
+
+
 def test_images_that_do_not_fit_mean_and_std_warn(tmp_path):
     class Bytes(Pictures):
         def __getitem__(self, i):

@@ -7,8 +7,10 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from test_callback import BOOKS, METRICS, Module, keys, loader, run, sess_keys, trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from test_callback import BOOKS, METRICS, Module, Pictures, keys, loader, run, sess_keys, trainer
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 from sess_lightning import SESS, SESSCallback
@@ -66,6 +68,71 @@ def test_a_constant_model_logs_no_nan_and_stops_nothing(tmp_path):
         t = run(tmp_path, callback)
     assert sess_keys(t) == BOOKS
     assert t.callback_metrics["sess/valid_fraction"] == 0
+
+
+def test_labels_of_no_class_of_the_model_are_no_second_class(tmp_path):
+    """The prediction is explained: nothing asks whether the labels belong to this model."""
+    pictures = Pictures()
+    pictures.labels = torch.full_like(pictures.labels, 255)
+    callback = SESSCallback(num_samples=4, target="predicted")
+    t = trainer(tmp_path, callback, logger=TensorBoardLogger(tmp_path))
+    t.validate(Module(), DataLoader(pictures, batch_size=4), verbose=False)
+    assert t.callback_metrics["sess/num_samples"] == 4
+    assert callback.last_result.second_maps == [None] * 4
+
+
+class Gathered(Metric):
+    """A metric of the user's that cannot compute without samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("peaks", [], dist_reduce_fx="cat")
+
+    def update(self, saliency):
+        self.peaks.append(torch.stack([one.max() for one in saliency]))
+
+    def compute(self):
+        return torch.cat(self.peaks).mean()
+
+
+def watched_by(method):
+    """By a method `(images, number of the validation) -> maps`, with a metric that cannot compute without samples."""
+
+    class Counting(SESSCallback):
+        validations = 0
+
+        def on_validation_start(self, trainer, pl_module):
+            self.validations += not trainer.sanity_checking
+            super().on_validation_start(trainer, pl_module)
+
+    def explain(model, images, targets):
+        return method(images, callback.validations)
+
+    sess = SESS(explain, num_scales=1, window_size=None)
+    callback = Counting(sess, num_samples=4, compare_base=False, metrics={"gathered": Gathered()})
+    return callback
+
+
+def test_a_validation_that_failed_is_not_computed(tmp_path):
+    def fails_once(images, number):
+        if number == 2:
+            raise RuntimeError("seldom")
+        return images.mean(1)
+
+    callback = watched_by(fails_once)
+    with pytest.warns(UserWarning, match="seldom") as caught:
+        t = run(tmp_path, callback, max_epochs=3)
+    assert sum("skips this validation" in str(w.message) for w in caught) == 1
+    assert callback.validations == 3
+    assert torch.isfinite(t.callback_metrics["sess/gathered"])
+
+
+def test_a_metric_that_fails_later_skips_that_validation(tmp_path):
+    callback = watched_by(lambda images, number: images.mean(1) * (number != 2))  # no valid map: nothing gathered
+    with pytest.warns(UserWarning, match="skips this validation"):
+        t = run(tmp_path, callback, max_epochs=3)
+    assert callback.validations == 3
+    assert torch.isfinite(t.callback_metrics["sess/gathered"])
 
 
 def test_max_seconds_says_how_many_samples_it_used(tmp_path):
