@@ -74,7 +74,7 @@ class Story:
         introduces, draws = suffix not in self._introduced, self.draws(trainer)
         self._introduced.add(suffix)
         curves = watch.curves(trainer.strategy) if draws else {}
-        drawn = watch.found.part(0, self.num_images if draws else 0)
+        drawn = watch.found.part(0, watch.selection.share(self.num_images) if draws else 0)
         parts = gathered((drawn, _verdicts(watch.found)) if draws or introduces else None, trainer.world_size)
         if not trainer.is_global_zero:
             return

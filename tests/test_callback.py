@@ -16,6 +16,7 @@ from sess_lightning import SESS, SESSCallback
 from sess_lightning.metrics import PointingGame
 from sess_lightning.saliency import GradCAM
 from sess_lightning.samples import Samples
+from sess_lightning.selection import SampleSelection
 
 METRICS = {"insertion_auc", "deletion_auc", "overall"}
 POINTING = {"pointing_acc"}
@@ -313,6 +314,22 @@ def test_images_every_n_epochs_metrics_every_time(tmp_path):
     events = EventAccumulator(t.logger.log_dir, size_guidance={"images": 0, "scalars": 0}).Reload()
     assert [image.step for image in events.Images("sess/maps")] == [3, 9]
     assert len(events.Scalars("sess/overall")) == 4
+
+
+def test_a_process_sends_its_share_of_what_is_drawn(tmp_path, monkeypatch):
+    sent = []
+    monkeypatch.setattr("sess_lightning.story.gathered", lambda mine, world_size: sent.append(mine) or [mine])
+
+    class FirstOfTwo(SESSCallback):
+        def _new_watch(self, trainer, loader):
+            watch = super()._new_watch(trainer, loader)
+            watch.selection = SampleSelection(self.num_samples, None, 0, length=12, rank=0, world_size=2)
+            return watch
+
+    callback = FirstOfTwo(num_samples=10, num_images=6)
+    trainer(tmp_path, callback, logger=TensorBoardLogger(tmp_path)).validate(Module(), loader(), verbose=False)
+    ((drawn, verdicts),) = sent
+    assert (len(drawn), len(verdicts)) == (3, 5)
 
 
 def test_a_test_that_is_asked_for_is_drawn_whatever_the_epoch(tmp_path):
