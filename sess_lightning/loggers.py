@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 
 
@@ -26,10 +27,10 @@ def log_image(loggers: Sequence[Logger], tag: str, image: Tensor, step: int) -> 
     unable = []
     for logger in loggers:
         write = _writer(logger)
-        if write is None:
-            unable.append(type(logger).__name__)
-        else:
+        if write is not None:
             write(logger, tag, image, step)
+        elif type(logger) is not DummyLogger:  # of fast_dev_run, which shows nothing at all
+            unable.append(type(logger).__name__)
     return unable
 
 

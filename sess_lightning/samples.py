@@ -208,7 +208,8 @@ def _is_targets(labels: Any) -> bool:
 def _targets(objects: Any, labels: Tensor | None, batch: Any) -> list[Objects | None]:
     """Detection targets from a list of them, or from a list of boxes whose class is that of the image."""
     if _is_targets(objects):
-        return [{**target, **_boxes(target)} for target in objects]
+        known = [{key: value for key, value in target.items() if value is not None} for target in objects]
+        return [{**target, **_boxes(target)} for target in known]
     if isinstance(objects, (list, tuple, Tensor)) and labels is not None and len(objects) == len(labels):
         if all(isinstance(boxes, Tensor) for boxes in objects):
             flat = [boxes.reshape(-1, 4) for boxes in objects]
@@ -223,7 +224,7 @@ def _targets(objects: Any, labels: Tensor | None, batch: Any) -> list[Objects | 
 
 
 def _boxes(target: Mapping[str, Tensor]) -> Objects:
-    return {"boxes": target["boxes"].reshape(-1, 4)} if target.get("boxes") is not None else {}
+    return {"boxes": target["boxes"].reshape(-1, 4)} if "boxes" in target else {}
 
 
 def describe(batch: Any) -> str:

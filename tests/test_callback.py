@@ -308,6 +308,11 @@ def test_loggers_without_images_get_the_numbers_and_one_warning(tmp_path):
     assert "sess/insertion_auc" in Path(loggers[0].experiment.metrics_file_path).read_text()
 
 
+def test_a_fast_run_without_loggers_says_nothing_about_images(tmp_path, recwarn):
+    run(tmp_path, SESSCallback(num_samples=4), logger=TensorBoardLogger(tmp_path), fast_dev_run=True)
+    assert not [w for w in recwarn if "cannot show images" in str(w.message)]
+
+
 def test_images_every_n_epochs_metrics_every_time(tmp_path):
     callback = SESSCallback(num_samples=4, every_n_epochs=2)
     t = run(tmp_path, callback, max_epochs=4, logger=TensorBoardLogger(tmp_path))

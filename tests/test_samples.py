@@ -24,6 +24,12 @@ TARGETS = [
 ]
 
 
+def test_an_entry_of_a_target_that_is_none_is_not_there():
+    masks = torch.ones(1, 8, 9, dtype=torch.bool)
+    samples = batch_to_samples((IMAGES, [{"boxes": None, "masks": masks, "labels": torch.tensor([1])}] * 3))
+    assert samples.objects[0].keys() == {"masks", "labels"}
+
+
 @pytest.mark.parametrize(
     "images", [IMAGES, SIZES, tuple(SIZES), list(IMAGES)], ids=["tensor", "list", "tuple", "same size"]
 )
