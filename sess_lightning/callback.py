@@ -1,6 +1,6 @@
 """`SESSCallback`: what a classifier looks at, watched during validation and logged. Schedule, samples, hooks and keys.
 
-The maths is in `sess.py` and `metrics/`, the drawing in `render.py`; `watch.py` holds what is gathered from one loader.
+The maths is in `sess.py` and `metrics/`; `watch.py` holds what is gathered from one loader, `story.py` what is shown.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class SESSCallback(Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
         self._finish(trainer, pl_module)
 
-    # ------------------------------------------------------------------------------------------------------- one vali
+    # --------------------------------------------------------------------------------------------------- one validation
 
     def _begin(self, trainer: pl.Trainer) -> None:
         self._failed = False
@@ -356,7 +356,7 @@ class SESSCallback(Callback):
         look = Look(self.mean, self.std, Judge(self.metrics).tolerance)
         return Story(self.prefix, self.num_images, self.every_n_epochs, look, self.save_dir)
 
-    # -------------------------------------------------------------------------------------------------------------- h
+    # ------------------------------------------------------------------------------------------------- around the model
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

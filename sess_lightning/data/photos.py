@@ -19,8 +19,7 @@ class CocoPhotos(PhotoData):
     """Photos with boxes, for `validate` and `test`.
 
     A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and a list of detection targets: `boxes`
-    `(N, 4)`
-    xyxy in pixels, `labels` `(N,)` long, `iscrowd` `(N,)`, `image_id`.
+    `(N, 4)` xyxy in pixels, `labels` `(N,)` long, `iscrowd` `(N,)`, `image_id`.
 
     Args:
         root: folder with `images/` and `annotations.json` in COCO format; `category_id` is the model's class index as
