@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sess_lightning.outputs import read_logits
@@ -169,7 +170,7 @@ def _trace(model: nn.Module, images: Tensor) -> tuple[list[_Call], int | None]:
                     unchanged = any(tensor is given for given in args)
                     calls.append(_Call(name, module, tensor, len(calls) > starts.get(module, len(calls)), unchanged))
 
-            if name:
+            if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hook
                 stack.callback(module.register_forward_pre_hook(on_start).remove)
                 stack.callback(module.register_forward_hook(on_end).remove)
         output = model(images)

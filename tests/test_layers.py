@@ -97,6 +97,13 @@ def test_a_small_grid_warns_with_the_way_out(caplog):
     assert "target_layer=" in caplog.text
 
 
+def test_scripted_parts_are_passed_over():
+    model = small_cnn()
+    assert found(model, (20, 20)) == "4"
+    model[-1] = torch.jit.script(model[-1])
+    assert found(model, (20, 20)) == "4"
+
+
 def test_no_map_at_all():
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
     with pytest.raises(ValueError, match=r"no layer with a spatial map.*target_layer="):

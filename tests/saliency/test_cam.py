@@ -156,9 +156,10 @@ def test_a_scripted_part_which_takes_no_hooks_of_its_own():
     model, images, targets = small_cnn(), seeded(0, 2, 3, 20, 20), torch.tensor([0, 3])
     expected = GradCAM("4")(model, images, targets).maps
     model[-1] = torch.jit.script(model[-1])
-    method = GradCAM("4")
+    method = GradCAM()
     for _ in range(2):
         torch.testing.assert_close(method(model, images, targets).maps, expected)
+    assert method.resolved_layer == "4"
 
 
 def test_works_in_inference_mode():
