@@ -58,7 +58,7 @@ def settings_of(owner: Any, leave_out: Sequence[str] = ()) -> dict[str, Any]:
 def _readable(value: Any) -> Any:
     """A function by its name, a metric with its arguments, which its own repr leaves out."""
     if inspect.isroutine(value):
-        return f"{value.__module__}.{value.__qualname__}"
+        return f"{getattr(value, '__module__', None) or 'builtins'}.{value.__qualname__}"  # methods in C lack a module
     if isinstance(value, Metric):
         arguments = ", ".join(f"{name}={one!r}" for name, one in settings_of(value).items())
         return f"{type(value).__name__}({arguments})"
@@ -99,7 +99,7 @@ def run_text(
         [
             "### SESS", _table(["setting", "value"], sess.items()),
             "### Callback", _table(["argument", "value"], settings.items()),
-            f"### Samples\n\n{len(samples)} samples of the validation set are followed. {chosen}", _table(head, rows),
+            f"### Samples\n\nSamples explained in the first validation: {len(samples)}. {chosen}", _table(head, rows),
         ]
     )  # fmt: skip
 

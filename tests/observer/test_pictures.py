@@ -198,7 +198,7 @@ class TestText:
         assert "| num\\_scales | 2 |" in written
         assert "PointingGame(num\\_classes=None, tolerance=0, " in written
         assert "| every\\_n\\_epochs | 1 |" in written
-        assert "6 samples of the validation set are followed. They were chosen by seed 0." in written
+        assert "Samples explained in the first validation: 6. They were chosen by seed 0." in written
 
     def test_positions_lead_back_to_the_samples(self, watched):
         ours, board, _ = watched
