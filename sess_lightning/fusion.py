@@ -132,12 +132,12 @@ def _sampled(maps: Tensor, rows: _Taps, columns: _Taps) -> Tensor:
     lines = maps.reshape(count * height, width)
     start = torch.arange(0, count * height, height, device=maps.device)[:, None]
     by_row = [  # whole lines are copied, which is faster than to gather their pixels
-        lines.index_select(0, (start + index).flatten()).view(*index.shape, width) * weight[:, :, None]
+        lines.index_select(0, (start + index).flatten()).view(*index.shape, width).mul_(weight[:, :, None])
         for index, weight in zip(rows.indices, rows.weights, strict=True)
     ]
     sampled = by_row[0].add_(by_row[1])
     by_column = [
-        sampled.gather(2, index[:, None].expand(-1, sampled.shape[1], -1)) * weight[:, None]
+        sampled.gather(2, index[:, None].expand(-1, sampled.shape[1], -1)).mul_(weight[:, None])
         for index, weight in zip(columns.indices, columns.weights, strict=True)
     ]
     return by_column[0].add_(by_column[1])
@@ -161,7 +161,7 @@ def normalised_maps(maps: Tensor, size: Size) -> Tensor:
     if tuple(maps.shape[-2:]) != tuple(size):
         maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    return (maps - low).div_(torch.where(high > low, high - low, 1))
+    return maps.sub_(low).div_(torch.where(high > low, high - low, 1))
 
 
 def fuse(
@@ -190,7 +190,7 @@ def fuse(
     canvas = maps.new_zeros((1 if pool == "max" else 2, *size))
     for patches, y, x, pieces in _calibrated_chunks(maps, windows, size):
         if weights is not None:
-            pieces = pieces * weights[patches, None, None]
+            pieces.mul_(weights[patches, None, None])
         above = pieces > threshold
         pieces = torch.where(above, pieces, 0)
         layers = pieces[None] if pool == "max" else torch.stack([pieces, above.to(pieces.dtype)])

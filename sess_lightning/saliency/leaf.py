@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sess_lightning.layers import Reshape, find_target_layer, get_layer, to_grid
@@ -53,7 +54,7 @@ class TargetLayer:
         """
         with self.cut(model, images) as leaf:
             logits = read_logits(model(images))
-            gradient = leaf.gradient_of(class_logits(logits, targets).sum())
+            gradient = leaf.class_gradient(logits, targets)
         return LayerReading(self.grid(leaf.activation, images), self.grid(gradient, images), logits.detach())
 
     def observe(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,6 +141,7 @@ class Leaf:
         parts = name.split(".")
         self._ancestors = {model.get_submodule(".".join(parts[:i])) for i in range(len(parts))}
         self._below: set[nn.Module] = set()
+        self._switched: set[nn.Module] = set()  # those that did not find the grad mode they need
         self._differentiating = False
 
     @contextmanager
@@ -157,15 +159,15 @@ class Leaf:
             yield self
 
     def switches(self) -> weakref.WeakSet[nn.Module] | None:
-        """Modules at which later passes need to switch: all but those inside of a module that lies below the layer.
+        """Modules at which later passes need to switch: those above the layer, those below that found gradients on.
 
-        These find gradients off already. Hooks on all modules cost a small network 2 % of its time. `None` where a
-        module is scripted, as it takes no hook of its own.
+        Below the layer that is mostly the first module alone. Hooks on all modules cost a small network 2 % of its
+        time. `None` where a module is scripted, as it takes no hook of its own.
         """
-        if any(isinstance(module, torch.jit.ScriptModule) for module in self._model.modules()):
+        modules = set(self._model.modules())
+        if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
             return None
-        outside = {child for m in self._model.modules() if m not in self._below for child in m.children()}
-        return weakref.WeakSet((outside | set(self._model.modules()) - self._below) - self._ancestors)
+        return weakref.WeakSet(modules - self._ancestors - (self._below - self._switched))
 
     @property
     def leaf(self) -> Tensor:
@@ -186,7 +188,16 @@ class Leaf:
         """The layer's output, detached."""
         return self.leaf.detach()
 
-    def gradient_of(self, output: Tensor, weights: Tensor | None = None) -> Tensor:
+    def class_gradient(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The gradient of each sample's class logit with respect to the layer's output.
+
+        Raises:
+            RuntimeError: as `gradient_of`.
+        """
+        self._differentiating = True  # reading what the graph has saved also runs a checkpointed layer again
+        return self.gradient_of(*_explained_output(logits, targets))
+
+    def gradient_of(self, output: Tensor | GradientEdge, weights: Tensor | None = None) -> Tensor:
         """The gradient of `output` with respect to the layer's output, weighted by `weights` where it is no scalar.
 
         Raises:
@@ -208,13 +219,12 @@ class Leaf:
     def _on_enter(self, module: nn.Module, args: Any) -> None:
         if module in self._ancestors:
             return
-        if self._differentiating:
-            torch.set_grad_enabled(module not in self._below)
-        elif self._activation is None:
+        if self._activation is None:
             self._below.add(module)
-            torch.set_grad_enabled(False)
-        else:
-            torch.set_grad_enabled(True)
+        wanted = module not in self._below if self._differentiating else self._activation is not None
+        if torch.is_grad_enabled() != wanted:
+            self._switched.add(module)
+            torch.set_grad_enabled(wanted)
 
     def _on_layer(self, module: nn.Module, args: Any, output: Any) -> Any:
         tensor = output[0] if isinstance(output, tuple) else output
@@ -224,3 +234,18 @@ class Leaf:
             self._activation = leaf  # of a layer that is called more than once, the last call counts
         passed = leaf.clone()  # an in-place activation may follow
         return (passed, *output[1:]) if isinstance(output, tuple) else passed
+
+
+def _explained_output(logits: Tensor, targets: Tensor) -> tuple[Tensor | GradientEdge, Tensor | None]:
+    """What to differentiate, and the weights of it: the class logits, or the input of the linear layer they come from.
+
+    There the gradient is known, the class's row of that layer's weight. The way through the layer is a product of its
+    whole weight with a one-hot vector: on a CPU, which reads megabytes for it, 2 % of a small network's forward pass.
+    """
+    layer: Any = logits.grad_fn
+    plain = layer is not None and layer.name() == "AddmmBackward0" and layer._saved_alpha == 1
+    if plain and logits.shape[1] > 1 and not logits._backward_hooks:  # whose hook waits for a gradient gets it
+        function, number = layer.next_functions[1]  # of the bias, the input, the transposed weight
+        if function is not None:
+            return GradientEdge(function, number), layer._saved_mat2.t().index_select(0, targets)
+    return class_logits(logits, targets).sum(), None

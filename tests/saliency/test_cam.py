@@ -149,7 +149,7 @@ def test_later_calls_switch_gradients_at_fewer_modules_with_the_same_result():
         assert torch.equal(method(model, images, targets).maps, expected)
     assert graphs == [False] * 6  # no graph in the block or at the layer: the leaf is made behind it
     names = {name for name, module in model.named_modules() if module in method._layer._switches}
-    assert names == {"block", "layer", "block.0.1", "head", "head.inner", "head.last"}
+    assert names == {"block", "head", "head.inner", "head.last"}  # below the layer, where gradients are on
 
 
 def test_a_scripted_part_which_takes_no_hooks_of_its_own():
@@ -236,3 +236,40 @@ def test_per_sample_targets():
     together = GradCAM("4")(model, images, targets).maps
     alone = [GradCAM("4")(model, images[i : i + 1], targets[i : i + 1]).maps[0] for i in range(4)]
     torch.testing.assert_close(together, torch.stack(alone), rtol=0, atol=1e-6)
+
+
+class ScaledAddmm(nn.Module):
+    def __init__(self, linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x):
+        return torch.addmm(self.linear.bias, x, self.linear.weight.t(), alpha=-3)
+
+
+class TestThroughTheLastLinearLayer:
+    """Where the logits come from a linear layer, its weight gives the gradient of its input."""
+
+    def test_a_hook_on_the_logits_still_gets_its_gradient(self):
+        model, seen = small_cnn(), []
+        model.register_forward_hook(lambda module, args, z: z.requires_grad and z.register_hook(seen.append) and None)
+        images, targets = seeded(0, 2, 3, 20, 20), torch.tensor([0, 3])
+        expected, _ = full_graph(small_cnn(), "4", images, targets)
+        torch.testing.assert_close(GradCAM("4")(model, images, targets).maps, expected)
+        assert [gradient.argmax(1).tolist() for gradient in seen] == [[0, 3]]
+
+    @pytest.mark.parametrize("kind", ["scaled addmm", "no bias", "scaled logits", "hook on the layer"])
+    def test_other_heads_are_differentiated_whole(self, kind):
+        model = small_cnn()
+        head = model[-1]
+        if kind == "no bias":
+            model[-1] = nn.Linear(head.in_features, 4, bias=False)
+        if kind == "scaled addmm":
+            model[-1] = ScaledAddmm(head)
+        if kind == "scaled logits":
+            model.append(nn.Tanh())
+        if kind == "hook on the layer":
+            head.register_full_backward_hook(lambda module, before, after: (before[0] * -1,))
+        images, targets = seeded(0, 2, 3, 20, 20), torch.tensor([0, 1])
+        expected, _ = full_graph(model, "4", images, targets)
+        torch.testing.assert_close(GradCAM("4")(model, images, targets).maps, expected)
