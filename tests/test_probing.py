@@ -1,6 +1,12 @@
 """A probe leaves no trace, also when what it surrounds fails."""
 
+import mmap
+import os
+import platform
 import random
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -79,3 +85,29 @@ def test_batches_are_channels_last():
     assert batch.shape == (4, 3, 5, 6)
     assert batch.dtype == torch.float16
     assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's allocator")
+@pytest.mark.parametrize("probed", [False, True])
+def test_a_fresh_process_keeps_the_memory_that_layers_free(probed):
+    """Two blocks of 24 MB, freed: above the limit that glibc begins with, under the one after a probe."""
+    code = f"""
+        import resource, torch
+        from sess_lightning.probing import probe
+        if {probed}:
+            with probe(torch.nn.Identity()):
+                pass
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            blocks = [torch.zeros(24 * 2**18) for _ in range(2)]
+            del blocks
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        faults(), faults()
+        print(min(faults() for _ in range(5)))
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True, env=environment
+    )
+    pages = 48 * 2**20 // mmap.PAGESIZE
+    assert (int(run.stdout) < pages / 10) == probed
