@@ -207,3 +207,12 @@ CASES = {
     "max_box": Case(lambda: MaxBoxAccuracy(IOUS, THRESHOLDS), PLACES, max_box),
     "drift": Case(SaliencyDrift, ("saliency", "previous"), drift),
 }
+
+
+def boxed(*boxes, labels=None, **flags):
+    return [{"boxes": torch.tensor(boxes), "labels": torch.tensor(labels or [1] * len(boxes)), **flags}]
+
+
+def value_of(metric, *arguments):
+    metric.update(*arguments)
+    return float(metric.compute())
