@@ -19,6 +19,7 @@ from tqdm import tqdm
 from sess_lightning.benchmark.passes import count_passes
 from sess_lightning.benchmark.tables import Row, markdown, write_csv
 from sess_lightning.benchmark.timing import alternate, fastest, peak_megabytes, seconds
+from sess_lightning.checks import check_choice
 from sess_lightning.metrics import perturbation_curve
 from sess_lightning.probing import probe
 from sess_lightning.saliency.explanation import BaseMethod
@@ -115,8 +116,7 @@ class _Setting:
 
     @classmethod
     def of(cls, model: str, images: int, size: str, batch_size: int | None, device: str, precision: str) -> _Setting:
-        if precision not in ("32", "bf16"):
-            raise ValueError(f"Expected argument `precision` to be '32' or 'bf16', but got {precision!r}.")
+        check_choice("precision", precision, ("32", "bf16"))
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         generator = torch.Generator().manual_seed(0)

@@ -93,7 +93,7 @@ def test_nothing_of_the_timing_stays(tiny, tmp_path):
         "tiny", "gradcam", "1", "0", repeats=1, image_size="64x64", metric_images=0, out=str(tmp_path), precision="bf16"
     )
     assert "forward" not in vars(tiny)
-    with pytest.raises(ValueError, match="`precision` to be '32' or 'bf16', but got '16'"):
+    with pytest.raises(ValueError, match=r"`precision` to be one of \('32', 'bf16'\), but got '16'"):
         module.runtime(precision="16", out=str(tmp_path))
 
 
