@@ -161,7 +161,7 @@ def normalised_maps(maps: Tensor, size: Size) -> Tensor:
     if tuple(maps.shape[-2:]) != tuple(size):
         maps = F.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    return maps.sub_(low).div_(torch.where(high > low, high - low, 1))
+    return (maps - low).div_(torch.where(high > low, high - low, 1))
 
 
 def fuse(

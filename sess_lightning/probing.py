@@ -133,7 +133,7 @@ def _keep_freed_memory() -> None:
     memory anew, page by page. A block of that size is freed here; nothing is written to it, so it takes no memory.
     Elsewhere than on glibc this does nothing.
     """
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)
+    torch.empty(2**25 - 2**16, dtype=torch.uint8, device="cpu")
 
 
 @contextmanager

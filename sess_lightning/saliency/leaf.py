@@ -85,8 +85,8 @@ class TargetLayer:
         leaf = Leaf(model, name, gradients, self._switches)
         with leaf.attached():
             yield leaf
-        if gradients and self._switches is None:
-            self._switches = leaf.switches()
+        if gradients and (self._switches is None or leaf.missed):
+            self._switches = leaf.switches() if self._switches is None else None  # None: the next pass learns anew
 
     def resolve(self, model: nn.Module, images: Tensor) -> str:
         """Name of the layer in this model, looked for on the first batch where it is not given."""
@@ -142,6 +142,7 @@ class Leaf:
         self._ancestors = {model.get_submodule(".".join(parts[:i])) for i in range(len(parts))}
         self._below: set[nn.Module] = set()
         self._switched: set[nn.Module] = set()  # those that did not find the grad mode they need
+        self.missed = False  # whether the layer was reached with gradients on: a module below has come that switches
         self._differentiating = False
 
     @contextmanager
@@ -195,7 +196,7 @@ class Leaf:
             RuntimeError: as `gradient_of`.
         """
         self._differentiating = True  # reading what the graph has saved also runs a checkpointed layer again
-        return self.gradient_of(*_explained_output(logits, targets))
+        return self.gradient_of(*_explained_output(logits, targets, self.leaf))
 
     def gradient_of(self, output: Tensor | GradientEdge, weights: Tensor | None = None) -> Tensor:
         """The gradient of `output` with respect to the layer's output, weighted by `weights` where it is no scalar.
@@ -229,6 +230,8 @@ class Leaf:
     def _on_layer(self, module: nn.Module, args: Any, output: Any) -> Any:
         tensor = output[0] if isinstance(output, tuple) else output
         leaf = tensor.detach().requires_grad_(self._gradients)
+        if not self._differentiating:
+            self.missed = torch.is_grad_enabled()
         torch.set_grad_enabled(self._gradients)
         if not self._differentiating:
             self._activation = leaf  # of a layer that is called more than once, the last call counts
@@ -236,16 +239,24 @@ class Leaf:
         return (passed, *output[1:]) if isinstance(output, tuple) else passed
 
 
-def _explained_output(logits: Tensor, targets: Tensor) -> tuple[Tensor | GradientEdge, Tensor | None]:
+def _explained_output(logits: Tensor, targets: Tensor, leaf: Tensor) -> tuple[Tensor | GradientEdge, Tensor | None]:
     """What to differentiate, and the weights of it: the class logits, or the input of the linear layer they come from.
 
     There the gradient is known, the class's row of that layer's weight. The way through the layer is a product of its
     whole weight with a one-hot vector: on a CPU, which reads megabytes for it, 2 % of a small network's forward pass.
     """
     layer: Any = logits.grad_fn
-    plain = layer is not None and layer.name() == "AddmmBackward0" and layer._saved_alpha == 1
-    if plain and logits.shape[1] > 1 and not logits._backward_hooks:  # whose hook waits for a gradient gets it
-        function, number = layer.next_functions[1]  # of the bias, the input, the transposed weight
-        if function is not None:
-            return GradientEdge(function, number), layer._saved_mat2.t().index_select(0, targets)
+    listened = logits._backward_hooks or logits.retains_grad  # who waits for the gradient of the logits gets it
+    if layer is not None and layer.name() == "AddmmBackward0" and layer._saved_alpha == 1:
+        (bias, _), (function, number), (weight, _) = layer.next_functions
+        constant = _is_constant(bias, leaf) and _is_constant(weight, leaf)
+        if function is not None and constant and logits.shape[1] > 1 and not listened:
+            return GradientEdge(function, number), layer._saved_mat2.detach().t().index_select(0, targets)
     return class_logits(logits, targets).sum(), None
+
+
+def _is_constant(function: Any, leaf: Tensor) -> bool:
+    """Whether a node of the graph gives a parameter, transposed or cast at most, and nothing made from the layer."""
+    while function is not None and len(function.next_functions) == 1:
+        function = function.next_functions[0][0]
+    return function is None or (function.name().endswith("AccumulateGrad") and function.variable is not leaf)

@@ -7,6 +7,7 @@ import torch
 import torchvision
 from nets import seeded, small_cnn
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sess_lightning.saliency import GradCAM
@@ -152,6 +153,17 @@ def test_later_calls_switch_gradients_at_fewer_modules_with_the_same_result():
     assert names == {"block", "head", "head.inner", "head.last"}  # below the layer, where gradients are on
 
 
+def test_a_first_module_that_is_replaced_is_learned_anew():
+    model, images, targets = SharedRectifier(), seeded(0, 2, 3, 20, 20), torch.tensor([0, 3])
+    method, graphs = GradCAM("layer"), []
+    method(model, images, targets)
+    model.block = copy.deepcopy(model.block)
+    model.block.register_forward_hook(lambda module, args, output: graphs.append(output.requires_grad))
+    for _ in range(3):
+        assert torch.equal(method(model, images, targets).maps, GradCAM("layer")(model, images, targets).maps)
+    assert graphs == [True, False, False, False, False, False]  # a graph once, then none
+
+
 def test_a_scripted_part_which_takes_no_hooks_of_its_own():
     model, images, targets = small_cnn(), seeded(0, 2, 3, 20, 20), torch.tensor([0, 3])
     expected = GradCAM("4")(model, images, targets).maps
@@ -247,6 +259,26 @@ class ScaledAddmm(nn.Module):
         return torch.addmm(self.linear.bias, x, self.linear.weight.t(), alpha=-3)
 
 
+class Conditional(nn.Module):
+    """The last linear layer's bias or weight depends on the image."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.conv, self.head, self.gate = kind, nn.Conv2d(3, 8, 3), nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x):
+        features = self.conv(x).relu().mean((2, 3))
+        weight, bias = self.head.weight, self.head.bias
+        if self.kind == "gated bias":
+            return torch.addmm(self.gate(features), features, weight.t())
+        if self.kind == "residual":
+            return torch.addmm(features[:, :4], features, weight.t())
+        if self.kind == "scaled weight":
+            return F.linear(features, weight * features.mean(), bias)
+        prototypes = features.mean(0) + weight
+        return F.linear(features, 2 * prototypes, -(prototypes**2).sum(1))
+
+
 class TestThroughTheLastLinearLayer:
     """Where the logits come from a linear layer, its weight gives the gradient of its input."""
 
@@ -273,3 +305,23 @@ class TestThroughTheLastLinearLayer:
         images, targets = seeded(0, 2, 3, 20, 20), torch.tensor([0, 1])
         expected, _ = full_graph(model, "4", images, targets)
         torch.testing.assert_close(GradCAM("4")(model, images, targets).maps, expected)
+
+    @pytest.mark.parametrize("kind", ["gated bias", "residual", "scaled weight", "prototypes"])
+    def test_heads_whose_weight_or_bias_comes_from_the_layer(self, kind):
+        torch.manual_seed(0)
+        model = Conditional(kind)
+        images, targets = seeded(0, 2, 3, 20, 20), torch.tensor([0, 3])
+        expected, _ = full_graph(model, "conv", images, targets)
+        torch.testing.assert_close(GradCAM("conv")(model, images, targets).maps, expected)
+
+    def test_logits_that_retain_their_gradient_have_it(self):
+        model, kept = small_cnn(), []
+
+        def keep(module, args, z):
+            if z.requires_grad:
+                z.retain_grad()
+                kept.append(z)
+
+        model.register_forward_hook(keep)
+        GradCAM("4")(model, seeded(0, 2, 3, 20, 20), torch.tensor([0, 3]))
+        assert kept[-1].grad.argmax(1).tolist() == [0, 3]
