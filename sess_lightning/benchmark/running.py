@@ -18,7 +18,7 @@ from sess_lightning.benchmark.store import RowStore
 from sess_lightning.benchmark.tables import Row
 from sess_lightning.checks import check_choice, check_count
 
-_PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}
+PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 class Measure(Protocol):
@@ -66,7 +66,7 @@ class Job:
         if self.limit is not None:
             check_count("limit", self.limit)
         check_count("devices", self.devices)
-        check_choice("precision", self.precision, tuple(_PRECISIONS))
+        check_choice("precision", self.precision, tuple(PRECISIONS))
         found = networks(self.model, self.weights)
         photos = Photos(self.data, self.root, self.limit, self.seed, same_normalisation(list(found.values())))
         of_photos = {"data": self.data, "root": self.root, "limit": self.limit, "seed": self.seed}
@@ -77,7 +77,7 @@ class Job:
             devices=self.devices,
             accelerator=self.accelerator,
             strategy="auto" if self.devices == 1 else "ddp",
-            precision=_PRECISIONS[self.precision],
+            precision=PRECISIONS[self.precision],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sess_lightning.benchmark.passes import count_passes
+from sess_lightning.benchmark.running import PRECISIONS
 from sess_lightning.benchmark.tables import Row, markdown, write_csv
 from sess_lightning.benchmark.timing import alternate, fastest, peak_megabytes, seconds
 from sess_lightning.checks import check_choice
@@ -116,7 +117,7 @@ class _Setting:
 
     @classmethod
     def of(cls, model: str, images: int, size: str, batch_size: int | None, device: str, precision: str) -> _Setting:
-        check_choice("precision", precision, ("32", "bf16"))
+        check_choice("precision", precision, tuple(PRECISIONS))
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         generator = torch.Generator().manual_seed(0)

@@ -232,9 +232,8 @@ class Leaf:
         leaf = tensor.detach().requires_grad_(self._gradients)
         if not self._differentiating:
             self.missed = torch.is_grad_enabled()
-        torch.set_grad_enabled(self._gradients)
-        if not self._differentiating:
             self._activation = leaf  # of a layer that is called more than once, the last call counts
+        torch.set_grad_enabled(self._gradients)
         passed = leaf.clone()  # an in-place activation may follow
         return (passed, *output[1:]) if isinstance(output, tuple) else passed
 

@@ -9,19 +9,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from nets import seeded
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_callback import Module, loader, run, trainer
+from test_rows import SMALL, small_sess
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from sess_lightning import SESS, SESSCallback
+from sess_lightning import SESSCallback
 from sess_lightning.layers import tokens_to_grid
 from sess_lightning.saliency import GradCAM
-
-SMALL = {"num_samples": 3, "num_images": 1}
-
-
-def small_sess(method="gradcam", **options):
-    return SESS(method, num_scales=2, window_size=None, **options)
 
 
 class TwoOptimizers(Module):
