@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ClassNames = Mapping[int, str]
@@ -40,9 +40,12 @@ def read_class_names(path: str | Path) -> dict[int, str]:
         ) from error
 
 
-def class_name(index: int, names: ClassNames | None) -> str:
-    """The name of a class, or its index where it has none."""
-    return str(index) if names is None else names.get(index, str(index))
+def class_name(index: int, names: ClassNames | Sequence[str] | None) -> str:
+    """The name of a class, from 0 on, or its index where it has none."""
+    try:
+        return str(index if names is None else names[index])
+    except (KeyError, IndexError):
+        return str(index)
 
 
 def chosen_class(target: str, names: ClassNames | None, num_classes: int) -> int | range:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
+from sess_lightning.class_names import ClassNames, class_name
 from sess_lightning.explaining import Explained, second_classes
 from sess_lightning.metrics.objects import class_objects, is_empty
 from sess_lightning.render import MapRow, denormalize, map_grid
-
-ClassNames = Sequence[str] | Mapping[int, str]
 
 
 class Look(NamedTuple):
@@ -27,16 +26,11 @@ class Look(NamedTuple):
     mean: Sequence[float]
     std: Sequence[float]
     tolerance: float = 0.0
-    class_names: ClassNames | None = None
+    class_names: ClassNames | Sequence[str] | None = None
 
     def name(self, target: int) -> str | None:
         """Of a class; `None` for an unknown one."""
-        if target < 0:
-            return None
-        try:
-            return str(target) if self.class_names is None else str(self.class_names[target])
-        except (KeyError, IndexError):
-            return str(target)
+        return None if target < 0 else class_name(target, self.class_names)
 
 
 def draw_grid(found: Explained, look: Look, title: str) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,8 @@ def save_validation(folder: Path, tag: str, step: int, grid: Tensor, found: Expl
 def save_film(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tensor]) -> None:
     """Write the filmstrip as PNG and the sheets as a GIF that repeats, both named after the tag.
 
+    A film of an earlier `fit` stays: the next is `NAME-v1`, as `ModelCheckpoint` names its files.
+
     Args:
         folder: made if it is not there.
         tag: of the picture, e.g. `sess/evolution`.
@@ -48,7 +51,7 @@ def save_film(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tensor]) -
         sheets: `(3, H, W)` uint8 each, all of one size; at least one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = tag.replace("/", "_")
+    name = _unused(folder, tag.replace("/", "_"))
     _pillow(strip).save(folder / f"{name}.png")
     # 256 colours of the last sheet, which shows most of the colour map, for all: a palette of its own would make each
     # sheet shimmer against the one before.
@@ -57,6 +60,11 @@ def save_film(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tensor]) -
     durations = [_MILLISECONDS] * len(frames) + [_LAST_MILLISECONDS]
     first, *others = [*frames, last]
     first.save(folder / f"{name}.gif", save_all=True, append_images=others, duration=durations, loop=0, optimize=False)
+
+
+def _unused(folder: Path, name: str) -> str:
+    names = chain([name], (f"{name}-v{i}" for i in count(1)))
+    return next(name for name in names if not any((folder / f"{name}.{kind}").exists() for kind in ("png", "gif")))
 
 
 def _pillow(picture: Tensor) -> Image.Image:

@@ -1,6 +1,7 @@
 """What TensorBoard is told beside the numbers: pictures, charts, text, read back from the event files."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -250,6 +251,21 @@ class TestEvolution:
             "sess_maps", "sess_evolution.png", "sess_evolution.gif"
         }  # fmt: skip
         assert not list((tmp_path / "board").rglob("*.gif"))
+
+    def test_a_second_fit_leaves_the_first_film(self, tmp_path):
+        t = fit(tmp_path, callback(), epochs=1)
+        folder = Path(t.logger.log_dir)
+        first = {kind: (folder / f"sess_evolution.{kind}").read_bytes() for kind in ("png", "gif")}
+        for epochs in (3, 6):
+            t.fit_loop.max_epochs = epochs
+            t.fit(Module(num_classes=3), datamodule=scenes())
+        assert {kind: (folder / f"sess_evolution.{kind}").read_bytes() for kind in first} == first
+        frames = {}
+        for path in folder.glob("*.gif"):
+            with Image.open(path) as film:
+                frames[path.stem] = film.n_frames
+        assert frames == {"sess_evolution": 1, "sess_evolution-v1": 2, "sess_evolution-v2": 3}
+        assert len(list(folder.glob("*.png"))) == 3
 
     def test_a_logger_without_pictures_gets_the_files(self, tmp_path):
         with pytest.warns(UserWarning, match="cannot show images in CSVLogger"):
