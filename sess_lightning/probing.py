@@ -10,7 +10,7 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import lru_cache
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -124,7 +124,7 @@ def model_device(model: nn.Module, default: torch.device) -> torch.device:
     return default if tensor is None else tensor.device
 
 
-@lru_cache(maxsize=1)
+@cache
 def _keep_freed_memory() -> None:
     """Have the C library keep what layers free, for the next layer: a fresh process explains 15 to 25 % faster.
 

@@ -3,10 +3,7 @@
 import pytest
 import torch
 
-from sess_lightning.metrics import (
-    SaliencyDrift,
-    saliency_drift,
-)
+from sess_lightning.metrics import SaliencyDrift, saliency_drift
 
 
 class TestDrift:

@@ -1,4 +1,4 @@
-"""Pointing game, energy and skipped samples: rules at the edges, independent references, skipped samples, errors."""
+"""Pointing game and energy: rules at the edges, independent references, skipped samples, errors."""
 
 import warnings
 
