@@ -17,8 +17,8 @@ from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
 
 from sess_lightning import SESS
-from sess_lightning.fusion import minmax
 from sess_lightning.networks import load_network
+from sess_lightning.pixels import minmax
 from sess_lightning.probing import probe
 from sess_lightning.render import filmstrip, overlay
 from sess_lightning.saliency import RISE, AugmentedGradCAM, ExtremalPerturbation, method_names

@@ -23,7 +23,7 @@ from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from sess_lightning.describing import sess_settings, settings_of
 from sess_lightning.explaining import Explained, Explainer, TargetRule, in_smaller_batches
 from sess_lightning.judging import Judge
-from sess_lightning.outputs import read_logits
+from sess_lightning.logits import read_logits
 from sess_lightning.panels import Look
 from sess_lightning.probing import probe
 from sess_lightning.render import normalization_misfit

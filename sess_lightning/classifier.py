@@ -9,10 +9,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 
+from sess_lightning.logits import read_logits
 from sess_lightning.networks import build_network
-from sess_lightning.outputs import read_logits
+from sess_lightning.pixels import resize
 from sess_lightning.samples import UNKNOWN, Samples, batch_to_samples
-from sess_lightning.windows import resize
 
 
 class LitClassifier(LightningModule):

@@ -17,13 +17,13 @@ from sess_lightning.checks import check_count
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
 from sess_lightning.data.reading import Photo, read_photo
 from sess_lightning.explaining import Explainer
+from sess_lightning.logits import class_scores
 from sess_lightning.networks import Network, load_network
-from sess_lightning.outputs import class_scores
 from sess_lightning.photo_files import Job, plan
+from sess_lightning.pixels import resize
 from sess_lightning.render.explanation import PhotoRow, explanation_page
 from sess_lightning.render.page import DOT
 from sess_lightning.sess import SESS
-from sess_lightning.windows import resize
 
 ALL_EXPLAINED, SOME_FAILED, WRONG_ARGUMENTS = 0, 1, 2
 

@@ -16,60 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sess_lightning.windows import Size, Window
+from sess_lightning.pixels import Size, gaussian_blur
+from sess_lightning.windows import Window
 
 POOLS = ("mean", "plain_mean", "max")
 # Patches that are brought to the image together: their maps stay in the cache, and the memory does not grow with their
 # number.
 _CHUNK = 16
-
-
-def minmax(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Min-max normalise each map; a constant or non-finite map becomes zeros.
-
-    Args:
-        maps: `(..., H, W)`, floating point.
-
-    Returns:
-        The maps in [0, 1], and `valid` `(...)`: False where the map was constant or not finite.
-
-    Example:
-        >>> minmax(torch.tensor([[[1.0, 3.0]], [[2.0, 2.0]]]))
-        (tensor([[[0., 1.]],
-        <BLANKLINE>
-                [[0., 0.]]]), tensor([ True, False]))
-    """
-    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    spread = high - low
-    valid = torch.isfinite(spread) & (spread > 0)
-    scaled = (maps - low) / torch.where(valid, spread, 1)
-    return torch.where(valid, scaled, 0), valid[..., 0, 0]
-
-
-def gaussian_blur(images: Tensor, kernel_size: int, sigma: float, border: str = "reflect") -> Tensor:
-    """Separable Gaussian, by default with a reflected border that does not repeat the edge (OpenCV's REFLECT_101).
-
-    A sum of shifted copies instead of a convolution: exact in float32 on every device.
-
-    Args:
-        images: `(..., H, W)`, floating point.
-        kernel_size: odd; shrunk to the largest odd size up to `2 * min(H, W) - 1`, which a reflected border allows.
-        sigma: standard deviation in pixels of the sampled Gaussian, whose sum is normalised to 1.
-        border: `"reflect"`, `"replicate"` or `"constant"` (zeros).
-    """
-    radius = kernel_size // 2
-    if border == "reflect":
-        radius = min(radius, min(images.shape[-2:]) - 1)
-    weights = torch.exp(-(torch.arange(-radius, radius + 1, dtype=torch.float64) ** 2) / (2 * sigma**2))
-    taps = (weights / weights.sum()).tolist()
-    planes = images.reshape(-1, 1, *images.shape[-2:])
-    for axis, pad in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
-        length = planes.shape[axis]
-        padded = F.pad(planes, pad, mode=border) if radius else planes
-        planes = padded.narrow(axis, 0, length) * taps[0]
-        for i, tap in enumerate(taps[1:], start=1):
-            planes = planes.add_(padded.narrow(axis, i, length), alpha=tap)
-    return planes.reshape(images.shape)
 
 
 def smooth(maps: Tensor) -> Tensor:

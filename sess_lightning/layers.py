@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.outputs import read_logits
-from sess_lightning.windows import Size
+from sess_lightning.logits import read_logits
+from sess_lightning.pixels import Size
 
 log = logging.getLogger(__name__)
 

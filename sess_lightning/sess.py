@@ -26,13 +26,14 @@ from sess_lightning.checks import (
     check_step,
 )
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.outputs import ACTIVATIONS, check_targets, predicted_classes, read_logits
+from sess_lightning.logits import ACTIVATIONS, check_targets, predicted_classes, read_logits
 from sess_lightning.patches import Patches
+from sess_lightning.pixels import Size, resize
 from sess_lightning.probing import default_batch_size, model_device, probe
 from sess_lightning.render.results import result_figure, result_overlays
 from sess_lightning.saliency.explanation import Method
 from sess_lightning.saliency.naming import resolve_method
-from sess_lightning.windows import Size, Window, pyramid_sizes, resize, short_side_sizes, sliding_windows
+from sess_lightning.windows import Window, pyramid_sizes, short_side_sizes, sliding_windows
 
 
 @dataclass

@@ -11,11 +11,9 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-Size = tuple[int, int]
+from sess_lightning.pixels import Size, resize
 
 # The paper's short sides are 224 + 64 i: the window grows by 64/224 = 2/7 of itself from scale to scale.
 _GROWTH_NUMERATOR, _GROWTH_DENOMINATOR = 2, 7
@@ -102,19 +100,6 @@ def sliding_windows(sizes: tuple[Size, ...], window: Size, step: Size) -> tuple[
             for x in window_starts(width, window[1], step[1]):
                 windows.append(Window(x, y, x + window[1], y + window[0], height, width))
     return tuple(windows)
-
-
-def resize(images: Tensor, size: Size) -> Tensor:
-    """Resize `(N, C, H, W)` bilinearly with antialiasing, as torchvision does; the same tensor if the size is right.
-
-    Where nothing shrinks, antialiasing changes no pixel by more than 1e-7 and would cost half as much again. Computed
-    in float32 (float64 for float64 input): interpolation in half precision would shift grey values.
-    """
-    if tuple(images.shape[-2:]) == tuple(size):
-        return images
-    wide = images if images.dtype == torch.float64 else images.float()
-    shrinks = size[0] < images.shape[-2] or size[1] < images.shape[-1]
-    return F.interpolate(wide, size=size, mode="bilinear", align_corners=False, antialias=shrinks).to(images.dtype)
 
 
 def iter_patches(image: Tensor, windows: Sequence[Window]) -> Iterator[Tensor]:

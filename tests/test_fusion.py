@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from sess_lightning.fusion import calibrated, fuse, gaussian_blur, minmax, normalised_maps, smooth
+from sess_lightning.fusion import calibrated, fuse, normalised_maps, smooth
+from sess_lightning.pixels import gaussian_blur, minmax
 from sess_lightning.windows import pyramid_sizes, sliding_windows
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from sess_lightning.outputs import check_targets, class_logits, class_scores, predicted_classes, read_logits
+from sess_lightning.logits import check_targets, class_logits, class_scores, predicted_classes, read_logits
 
 
 @dataclass

@@ -17,8 +17,8 @@ from sess_lightning.benchmark.maps import Compared, compared_maps
 from sess_lightning.benchmark.plots import Bars, check_plots, draw_bars
 from sess_lightning.benchmark.running import Job
 from sess_lightning.benchmark.tables import Row, markdown, pairs
+from sess_lightning.logits import predicted_classes, read_logits
 from sess_lightning.metrics.insertion_deletion import area_under_curve, perturbation_curve
-from sess_lightning.outputs import predicted_classes, read_logits
 from sess_lightning.probing import probe
 from sess_lightning.sess import SESS
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning.explaining import Explainer
+from sess_lightning.pixels import resize
 from sess_lightning.sess import SESS
-from sess_lightning.windows import resize
 
 
 class Map(NamedTuple):

@@ -22,12 +22,12 @@ from sess_lightning.benchmark.tables import Row, markdown, write_csv
 from sess_lightning.benchmark.timing import alternate, fastest, peak_megabytes, seconds
 from sess_lightning.checks import check_choice
 from sess_lightning.metrics import perturbation_curve
+from sess_lightning.pixels import resize
 from sess_lightning.probing import probe
 from sess_lightning.saliency.explanation import BaseMethod
 from sess_lightning.saliency.gradient import input_gradient
 from sess_lightning.saliency.naming import resolve_method
 from sess_lightning.sess import SESS
-from sess_lightning.windows import resize
 
 WINDOW = 224
 _BATCH_SIZES = (1, 4, 8, 16, 64)

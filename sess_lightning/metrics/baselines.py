@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sess_lightning.checks import check_choice
-from sess_lightning.fusion import gaussian_blur
+from sess_lightning.pixels import gaussian_blur
 
 BaselineFunction: TypeAlias = Callable[[Tensor], Tensor]
 Baseline: TypeAlias = Literal["zeros", "blur"] | Tensor | BaselineFunction

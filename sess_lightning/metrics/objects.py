@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sess_lightning.logits import check_targets
 from sess_lightning.metrics.base import SaliencyMetric
 from sess_lightning.metrics.maps import check_same_count, resize_map, split_maps
-from sess_lightning.outputs import check_targets
 
 Objects = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sess_lightning.fusion import minmax
+from sess_lightning.pixels import minmax
 from sess_lightning.render.colormap import check_picture, overlay
 from sess_lightning.render.grid import filmstrip
 from sess_lightning.render.marks import draw_boxes

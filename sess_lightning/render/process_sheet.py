@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from sess_lightning.pixels import Size
 from sess_lightning.render.page import Layout
-from sess_lightning.windows import Size
 
 # In heights of a patch:
 _WHOLE = (2.6, 2.8)  # height and width that the image and the fused map may have

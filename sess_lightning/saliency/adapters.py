@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning.layers import Reshape, to_grid
-from sess_lightning.outputs import read_logits
+from sess_lightning.logits import read_logits
 from sess_lightning.probing import restored
 from sess_lightning.saliency.explanation import BaseMethod, Explanation, wide
 from sess_lightning.saliency.gradient import grey

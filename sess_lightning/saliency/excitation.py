@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from sess_lightning.layers import Reshape
-from sess_lightning.outputs import class_logits, read_logits
+from sess_lightning.logits import class_logits, read_logits
 from sess_lightning.saliency.explanation import Explanation, wide
 from sess_lightning.saliency.leaf import LayerMethod
 

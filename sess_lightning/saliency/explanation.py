@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.outputs import check_targets, read_logits
+from sess_lightning.logits import check_targets, read_logits
 from sess_lightning.probing import probe, restored
 
 

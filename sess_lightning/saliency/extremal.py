@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning.checks import check_count
-from sess_lightning.fusion import gaussian_blur
-from sess_lightning.outputs import class_logits, read_logits
+from sess_lightning.logits import class_logits, read_logits
+from sess_lightning.pixels import gaussian_blur
 from sess_lightning.probing import default_batch_size
 from sess_lightning.saliency.explanation import BaseMethod, Explanation, wide
 from sess_lightning.saliency.extremal_mask import SmoothMasks, blend, blur_levels

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sess_lightning.fusion import gaussian_blur
+from sess_lightning.pixels import gaussian_blur
 
 STEP = 7  # pixels between two parameters of a mask
 _SIGMA = 21.0  # pixels: reach of one parameter

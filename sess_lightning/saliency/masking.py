@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.outputs import class_scores, read_logits
+from sess_lightning.logits import class_scores, read_logits
 from sess_lightning.probing import default_batch_size
 
 

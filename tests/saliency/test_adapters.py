@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.models import VisionTransformer
 
 from sess_lightning import SESS
-from sess_lightning.fusion import minmax
+from sess_lightning.pixels import minmax
 from sess_lightning.saliency import (
     XRAI,
     GradCAM,

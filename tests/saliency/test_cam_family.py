@@ -7,7 +7,7 @@ import torchvision
 from nets import seeded, small_cnn
 from torch.nn import functional as F
 
-from sess_lightning.fusion import minmax
+from sess_lightning.pixels import minmax
 from sess_lightning.saliency import CAM, GradCAM, GradCAMPlusPlus, ScoreCAM, SmoothGradCAMPlusPlus
 from sess_lightning.saliency.cam import plus_plus
 

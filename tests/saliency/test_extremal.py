@@ -8,7 +8,7 @@ import torch
 from nets import METRICS_GOLDEN, seeded
 from torch import nn
 
-from sess_lightning.fusion import gaussian_blur
+from sess_lightning.pixels import gaussian_blur
 from sess_lightning.saliency import ExtremalPerturbation
 from sess_lightning.saliency.extremal_mask import SmoothMasks, blend, blur_levels
 

@@ -7,7 +7,7 @@ from nets import seeded, small_cnn
 from torch import nn
 
 from sess_lightning import SESS
-from sess_lightning.fusion import gaussian_blur
+from sess_lightning.pixels import gaussian_blur
 from sess_lightning.saliency import GroupCAM
 
 IMAGES, TARGETS = seeded(0, 3, 3, 60, 52), torch.tensor([0, 3, 1])

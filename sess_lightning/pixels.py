@@ -1,0 +1,70 @@
+"""Pixels of images and maps: resizing, min-max normalisation, Gaussian blur."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Size = tuple[int, int]
+
+
+def resize(images: Tensor, size: Size) -> Tensor:
+    """Resize `(N, C, H, W)` bilinearly with antialiasing, as torchvision does; the same tensor if the size is right.
+
+    Where nothing shrinks, antialiasing changes no pixel by more than 1e-7 and would cost half as much again. Computed
+    in float32 (float64 for float64 input): interpolation in half precision would shift grey values.
+    """
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    wide = images if images.dtype == torch.float64 else images.float()
+    shrinks = size[0] < images.shape[-2] or size[1] < images.shape[-1]
+    return F.interpolate(wide, size=size, mode="bilinear", align_corners=False, antialias=shrinks).to(images.dtype)
+
+
+def minmax(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Min-max normalise each map; a constant or non-finite map becomes zeros.
+
+    Args:
+        maps: `(..., H, W)`, floating point.
+
+    Returns:
+        The maps in [0, 1], and `valid` `(...)`: False where the map was constant or not finite.
+
+    Example:
+        >>> minmax(torch.tensor([[[1.0, 3.0]], [[2.0, 2.0]]]))
+        (tensor([[[0., 1.]],
+        <BLANKLINE>
+                [[0., 0.]]]), tensor([ True, False]))
+    """
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    spread = high - low
+    valid = torch.isfinite(spread) & (spread > 0)
+    scaled = (maps - low) / torch.where(valid, spread, 1)
+    return torch.where(valid, scaled, 0), valid[..., 0, 0]
+
+
+def gaussian_blur(images: Tensor, kernel_size: int, sigma: float, border: str = "reflect") -> Tensor:
+    """Separable Gaussian, by default with a reflected border that does not repeat the edge (OpenCV's REFLECT_101).
+
+    A sum of shifted copies instead of a convolution: exact in float32 on every device.
+
+    Args:
+        images: `(..., H, W)`, floating point.
+        kernel_size: odd; shrunk to the largest odd size up to `2 * min(H, W) - 1`, which a reflected border allows.
+        sigma: standard deviation in pixels of the sampled Gaussian, whose sum is normalised to 1.
+        border: `"reflect"`, `"replicate"` or `"constant"` (zeros).
+    """
+    radius = kernel_size // 2
+    if border == "reflect":
+        radius = min(radius, min(images.shape[-2:]) - 1)
+    weights = torch.exp(-(torch.arange(-radius, radius + 1, dtype=torch.float64) ** 2) / (2 * sigma**2))
+    taps = (weights / weights.sum()).tolist()
+    planes = images.reshape(-1, 1, *images.shape[-2:])
+    for axis, pad in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
+        length = planes.shape[axis]
+        padded = F.pad(planes, pad, mode=border) if radius else planes
+        planes = padded.narrow(axis, 0, length) * taps[0]
+        for i, tap in enumerate(taps[1:], start=1):
+            planes = planes.add_(padded.narrow(axis, i, length), alpha=tap)
+    return planes.reshape(images.shape)
