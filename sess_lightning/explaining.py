@@ -16,7 +16,7 @@ from sess_lightning.fusion import normalised_maps
 from sess_lightning.logits import check_targets, class_scores, predicted_classes
 from sess_lightning.pixels import minmax, resize
 from sess_lightning.probing import default_batch_size, model_device, probe
-from sess_lightning.saliency.explanation import explain
+from sess_lightning.saliency.base import explain
 from sess_lightning.samples import Samples
 from sess_lightning.sess import SESS
 

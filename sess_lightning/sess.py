@@ -31,8 +31,8 @@ from sess_lightning.patches import Patches
 from sess_lightning.pixels import Size, resize
 from sess_lightning.probing import default_batch_size, model_device, probe
 from sess_lightning.render.results import result_figure, result_overlays
-from sess_lightning.saliency.explanation import Method
-from sess_lightning.saliency.naming import resolve_method
+from sess_lightning.saliency.base import Method
+from sess_lightning.saliency.registry import resolve_method
 from sess_lightning.windows import Window, pyramid_sizes, short_side_sizes, sliding_windows
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from sess_lightning.saliency.explanation import Method
+from sess_lightning.saliency.base import Method
 
 
 class Passes(NamedTuple):

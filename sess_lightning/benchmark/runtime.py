@@ -24,9 +24,9 @@ from sess_lightning.checks import check_choice
 from sess_lightning.metrics import perturbation_curve
 from sess_lightning.pixels import resize
 from sess_lightning.probing import probe
-from sess_lightning.saliency.explanation import BaseMethod
+from sess_lightning.saliency.base import BaseMethod
 from sess_lightning.saliency.gradient import input_gradient
-from sess_lightning.saliency.naming import resolve_method
+from sess_lightning.saliency.registry import resolve_method
 from sess_lightning.sess import SESS
 
 WINDOW = 224

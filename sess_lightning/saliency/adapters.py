@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from sess_lightning.layers import Reshape, to_grid
 from sess_lightning.logits import read_logits
 from sess_lightning.probing import restored
-from sess_lightning.saliency.explanation import BaseMethod, Explanation, wide
+from sess_lightning.saliency.base import BaseMethod, Explanation, wide
 from sess_lightning.saliency.gradient import grey
-from sess_lightning.saliency.leaf import TargetLayer
 from sess_lightning.saliency.masking import forward_count
+from sess_lightning.saliency.target_layer import TargetLayer
 
 Layer = str | nn.Module | None
 

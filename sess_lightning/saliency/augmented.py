@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from sess_lightning.checks import check_count
 from sess_lightning.layers import Reshape
-from sess_lightning.saliency.explanation import Explanation, wide
-from sess_lightning.saliency.leaf import LayerMethod
+from sess_lightning.saliency.base import Explanation, wide
 from sess_lightning.saliency.masking import forward_count, pair_batches
+from sess_lightning.saliency.target_layer import LayerMethod
 
 _ANGLE = 0.5  # radians, to both sides
 _SHIFT = 30 / 224  # of the side, to both sides: 30 pixels at 224

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning.layers import Reshape
-from sess_lightning.saliency.explanation import Explanation, wide
-from sess_lightning.saliency.leaf import LayerMethod
+from sess_lightning.saliency.base import Explanation, wide
+from sess_lightning.saliency.target_layer import LayerMethod
 
 
 class GradCAM(LayerMethod):

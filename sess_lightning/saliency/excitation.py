@@ -13,8 +13,8 @@ from torch.overrides import TorchFunctionMode
 
 from sess_lightning.layers import Reshape
 from sess_lightning.logits import class_logits, read_logits
-from sess_lightning.saliency.explanation import Explanation, wide
-from sess_lightning.saliency.leaf import LayerMethod
+from sess_lightning.saliency.base import Explanation, wide
+from sess_lightning.saliency.target_layer import LayerMethod
 
 _WEIGHTED = frozenset(
     {F.linear, torch.conv1d, torch.conv2d, torch.conv3d, torch.conv_transpose2d, F.conv2d, F.conv_transpose2d}

@@ -11,7 +11,7 @@ from sess_lightning.checks import check_count
 from sess_lightning.logits import class_logits, read_logits
 from sess_lightning.pixels import gaussian_blur
 from sess_lightning.probing import default_batch_size
-from sess_lightning.saliency.explanation import BaseMethod, Explanation, wide
+from sess_lightning.saliency.base import BaseMethod, Explanation, wide
 from sess_lightning.saliency.extremal_mask import SmoothMasks, blend, blur_levels
 from sess_lightning.saliency.gradient import gradients_throughout
 

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from sess_lightning.logits import class_logits, read_logits
-from sess_lightning.saliency.explanation import BaseMethod, Explanation, wide
+from sess_lightning.saliency.base import BaseMethod, Explanation, wide
 
 _QUANTILE = 0.99
 

@@ -10,9 +10,9 @@ from sess_lightning.checks import check_choice, check_count
 from sess_lightning.layers import Reshape
 from sess_lightning.logits import ACTIVATIONS
 from sess_lightning.pixels import gaussian_blur, minmax
-from sess_lightning.saliency.explanation import Explanation, wide
-from sess_lightning.saliency.leaf import LayerMethod
+from sess_lightning.saliency.base import Explanation, wide
 from sess_lightning.saliency.masking import forward_count, masked_scores, pair_batches
+from sess_lightning.saliency.target_layer import LayerMethod
 
 
 class GroupCAM(LayerMethod):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sess_lightning.checks import check_choice, check_count
 from sess_lightning.logits import ACTIVATIONS
-from sess_lightning.saliency.explanation import BaseMethod, Explanation, wide
+from sess_lightning.saliency.base import BaseMethod, Explanation, wide
 from sess_lightning.saliency.masking import forward_count, masked_scores, pair_batches
 
 

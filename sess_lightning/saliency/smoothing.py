@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from sess_lightning.checks import check_count
 from sess_lightning.layers import Reshape
+from sess_lightning.saliency.base import BaseMethod, Explanation, wide
 from sess_lightning.saliency.cam import plus_plus
-from sess_lightning.saliency.explanation import BaseMethod, Explanation, wide
 from sess_lightning.saliency.gradient import grey, input_gradient
-from sess_lightning.saliency.leaf import LayerMethod
 from sess_lightning.saliency.masking import forward_count, pair_batches
+from sess_lightning.saliency.target_layer import LayerMethod
 
 
 class SmoothGrad(BaseMethod):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sess_lightning.checks import check_choice, check_count
 from sess_lightning.saliency.adapters import required
-from sess_lightning.saliency.explanation import BaseMethod, Explanation, wide
+from sess_lightning.saliency.base import BaseMethod, Explanation, wide
 from sess_lightning.saliency.gradient import input_gradient
 from sess_lightning.saliency.masking import forward_count
 

@@ -23,7 +23,7 @@ from sess_lightning.saliency import (
     from_torchcam,
 )
 from sess_lightning.saliency.gradient import grey
-from sess_lightning.saliency.naming import resolve_method
+from sess_lightning.saliency.registry import resolve_method
 
 IMAGES, TARGETS = seeded(0, 3, 3, 24, 32), torch.tensor([0, 3, 1])
 

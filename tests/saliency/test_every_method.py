@@ -18,7 +18,7 @@ from sess_lightning.saliency import (
     SmoothGradCAMPlusPlus,
     method_names,
 )
-from sess_lightning.saliency.naming import resolve_method
+from sess_lightning.saliency.registry import resolve_method
 
 # The same methods with less work, where a test asks nothing of their amount.
 SHORT = {

@@ -26,7 +26,7 @@ from sess_lightning.saliency import (
     from_captum,
     method_names,
 )
-from sess_lightning.saliency.naming import resolve_method
+from sess_lightning.saliency.registry import resolve_method
 
 DOCS = Path(__file__).parents[2] / "docs" / "methods.md"
 START, END = "<!-- families: made by tests/saliency/test_families.py -->\n", "<!-- end of families -->\n"

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from sess_lightning.saliency.adapters import integrated_gradients
 from sess_lightning.saliency.augmented import AugmentedGradCAM
+from sess_lightning.saliency.base import Method
 from sess_lightning.saliency.cam import CAM, GradCAM, GradCAMPlusPlus
 from sess_lightning.saliency.excitation import ExcitationBackprop
-from sess_lightning.saliency.explanation import Method
 from sess_lightning.saliency.extremal import ExtremalPerturbation
 from sess_lightning.saliency.gradient import GuidedBackprop, InputGradient
 from sess_lightning.saliency.group_cam import GroupCAM

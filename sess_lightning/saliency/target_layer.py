@@ -14,7 +14,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sess_lightning.layers import Reshape, find_target_layer, get_layer, to_grid
 from sess_lightning.logits import class_logits, read_logits
-from sess_lightning.saliency.explanation import BaseMethod, wide
+from sess_lightning.saliency.base import BaseMethod, wide
 
 
 class LayerReading(NamedTuple):
