@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sess_lightning.metrics.base import SaliencyMetric
-from sess_lightning.metrics.maps import check_same_count, split_maps
+from sess_lightning.metrics.saliency_input import check_same_count, split_maps
 
 
 def saliency_drift(saliency: Tensor | Sequence[Tensor], previous: Tensor | Sequence[Tensor]) -> Tensor:

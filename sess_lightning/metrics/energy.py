@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sess_lightning.metrics.maps import check_same_count, split_maps
 from sess_lightning.metrics.objects import LocalisationMetric, Objects
+from sess_lightning.metrics.saliency_input import check_same_count, split_maps
 
 
 def pointing_energy(saliency: Tensor | Sequence[Tensor], masks: Tensor | Sequence[Tensor]) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from sess_lightning.checks import check_choice
-from sess_lightning.metrics.components import boxes_by_level
-from sess_lightning.metrics.maps import check_same_count, split_maps
+from sess_lightning.metrics.connected_components import boxes_by_level
 from sess_lightning.metrics.objects import LocalisationMetric, Objects, check_boxes, pixel_boxes
+from sess_lightning.metrics.saliency_input import check_same_count, split_maps
 
 Components = Literal["all", "largest"]
 

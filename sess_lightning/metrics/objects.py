@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sess_lightning.logits import check_targets
 from sess_lightning.metrics.base import SaliencyMetric
-from sess_lightning.metrics.maps import check_same_count, resize_map, split_maps
+from sess_lightning.metrics.saliency_input import check_same_count, resize_map, split_maps
 
 Objects = Mapping[str, Any]
 

@@ -6,7 +6,7 @@ import torch
 from metric_cases import boxed, flood_boxes, numpy_best_ious, smooth_noise, value_of
 
 from sess_lightning.metrics import MaxBoxAccuracy, best_box_ious, boxes_to_mask
-from sess_lightning.metrics.components import boxes_by_level
+from sess_lightning.metrics.connected_components import boxes_by_level
 
 TARGET = torch.tensor([1])
 
