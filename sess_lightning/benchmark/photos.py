@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from sess_lightning import data as datasets
-from sess_lightning.data.photo_data import chosen
+from sess_lightning.data.base import chosen
 from sess_lightning.networks import Network, load_network
 
 _NAMED = {"voc07": "VOC07", "coco14": "COCO14", "imagenet": "ImageNet"}

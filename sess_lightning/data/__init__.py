@@ -1,9 +1,9 @@
 """Data to watch a classifier on: drawn shapes, which need no download, folders of photos, the paper's data sets."""
 
 from sess_lightning.data.coco14 import COCO14
+from sess_lightning.data.coco_photos import CocoPhotos
 from sess_lightning.data.imagenet import ImageNet
 from sess_lightning.data.normalisation import CAFFE_MEAN, CAFFE_STD, IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.data.photos import CocoPhotos
 from sess_lightning.data.shapes import ShapeScenes
 from sess_lightning.data.voc07 import VOC07
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sess_lightning.data.photo_data import PhotoData, Photos
+from sess_lightning.data.base import PhotoData, Photos
 
 _NEEDED = ("category_id", "bbox", "segmentation")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.models import ResNet50_Weights
 
-from sess_lightning.data.photo_data import PhotoData, Photos, Sample
+from sess_lightning.data.base import PhotoData, Photos, Sample
 
 _CLASSES = 1000
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torchvision.datasets import VOCDetection
 
+from sess_lightning.data.base import PhotoData, Photos
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.data.photo_data import PhotoData, Photos
 
 VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

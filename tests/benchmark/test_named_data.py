@@ -9,7 +9,7 @@ from data_trees import break_photo, voc_object, write_coco, write_imagenet, writ
 from test_pointing_networks import published_resnet50
 
 from sess_lightning.cli import main
-from sess_lightning.data.scenes import draw_scene
+from sess_lightning.data.shapes.scenes import draw_scene
 from sess_lightning.data.voc07 import VOC_CLASSES
 from sess_lightning.small_cnn import small_cnn
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sess_lightning.data.drawing import MIN_CONTRAST, contrast, ground, place, striking_colour, texture
-from sess_lightning.data.outlines import CLASSES, CLUTTER
+from sess_lightning.data.shapes.drawing import MIN_CONTRAST, contrast, ground, place, striking_colour, texture
+from sess_lightning.data.shapes.outlines import CLASSES, CLUTTER
 
 SQUARE = [np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])]
 

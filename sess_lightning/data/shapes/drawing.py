@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from sess_lightning.data.outlines import Outline
+from sess_lightning.data.shapes.outlines import Outline
 
 MIN_CONTRAST = 0.45
 """Least distance between the colour of an object and of its ground: Euclidean in RGB, where black to white is 1.73.

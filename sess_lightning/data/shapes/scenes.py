@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sess_lightning.data.drawing import Stamp, contrast, ground, place, striking_colour, texture
-from sess_lightning.data.outlines import CLASSES, CLUTTER, Outline
+from sess_lightning.data.shapes.drawing import Stamp, contrast, ground, place, striking_colour, texture
+from sess_lightning.data.shapes.outlines import CLASSES, CLUTTER, Outline
 
 _PLACING_TRIES = 20  # then the scene goes without that thing: it is full
 _CLUTTER_AREA = 2400.0  # square pixels of scene for each thing of clutter: one or two in a window of 64 px

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sess_lightning.data.base import PhotoData, Photos
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.data.photo_data import PhotoData, Photos
 
 
 class CocoPhotos(PhotoData):

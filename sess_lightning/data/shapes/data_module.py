@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.data.outlines import CLASSES
-from sess_lightning.data.scenes import Scene, draw_scene
+from sess_lightning.data.shapes.outlines import CLASSES
+from sess_lightning.data.shapes.scenes import Scene, draw_scene
 
 TRAIN_SIZES = (0.16, 0.92)
 """Smallest and largest object of a training scene, as shares of the window: 10 to 59 pixels of 64."""
