@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sess_lightning.small_cnn import small_cnn
+from sess_lightning.networks.small_cnn import small_cnn
 
 sys.path.insert(0, str(Path(__file__).parent))  # makes `nets` importable from every test folder
 torch.set_num_threads(1)  # tiny networks: more threads only wait for each other

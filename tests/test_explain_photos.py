@@ -13,7 +13,7 @@ import sess_lightning.cli as cli
 from sess_lightning import SESS
 from sess_lightning.classifier import LitClassifier
 from sess_lightning.data import IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.small_cnn import small_cnn
+from sess_lightning.networks.small_cnn import small_cnn
 
 
 def brightness(model, images, targets):

@@ -11,7 +11,7 @@ from test_pointing_networks import published_resnet50
 from sess_lightning.cli import main
 from sess_lightning.data.shapes.scenes import draw_scene
 from sess_lightning.data.voc07 import VOC_CLASSES
-from sess_lightning.small_cnn import small_cnn
+from sess_lightning.networks.small_cnn import small_cnn
 
 # Two classes, the dog hard to recognise once; one class twice; a class of which all is hard to recognise.
 PHOTOS = {

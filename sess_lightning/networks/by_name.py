@@ -12,10 +12,10 @@ import torchvision
 from torch import nn
 
 from sess_lightning.data.normalisation import CAFFE_MEAN, CAFFE_STD, IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.networks.pointing import POINTING_NETWORKS, POINTING_SIDE, from_published, label_names
+from sess_lightning.networks.small_cnn import small_cnn
+from sess_lightning.networks.weights import SUFFIXES, StoredWeights, for_network, load_weights, read_weights
 from sess_lightning.pixels import Size
-from sess_lightning.pointing_networks import POINTING_NETWORKS, POINTING_SIDE, from_published, label_names
-from sess_lightning.small_cnn import small_cnn
-from sess_lightning.weights import SUFFIXES, StoredWeights, for_network, load_weights, read_weights
 
 SMALL_CNN = "small_cnn"
 _TIMM = "timm:"

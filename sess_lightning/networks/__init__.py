@@ -1,0 +1,5 @@
+"""Networks by name: torchvision's, timm's, the small one of the quickstart, those of the pointing game."""
+
+from sess_lightning.networks.by_name import SMALL_CNN, Network, build_network, load_network
+
+__all__ = ["SMALL_CNN", "Network", "build_network", "load_network"]
