@@ -21,8 +21,8 @@ from sess_lightning.logits import class_scores
 from sess_lightning.networks import Network, load_network
 from sess_lightning.photo_files import Job, plan
 from sess_lightning.pixels import resize
-from sess_lightning.render.explanation import PhotoRow, explanation_page
-from sess_lightning.render.page import DOT
+from sess_lightning.render.photo_page import PhotoRow, explanation_page
+from sess_lightning.render.text import DOT
 from sess_lightning.sess import SESS
 
 ALL_EXPLAINED, SOME_FAILED, WRONG_ARGUMENTS = 0, 1, 2

@@ -6,13 +6,14 @@ apart, and no meaning hangs on a hue alone.
 """
 
 from sess_lightning.render.charts import Bar, Line, bars_figure, curves_figure
-from sess_lightning.render.colormap import colorize, denormalize, normalization_misfit, overlay
-from sess_lightning.render.explanation import PhotoRow, explanation_page
-from sess_lightning.render.figures import patches_figure, prefilter_figure, smoothing_figure
-from sess_lightning.render.grid import MapRow, film_panels, filmstrip, map_grid
+from sess_lightning.render.colormap import colorize, overlay
+from sess_lightning.render.filmstrip import contact_sheet, film_panels, filmstrip
+from sess_lightning.render.map_grid import MapRow, map_grid
 from sess_lightning.render.marks import draw_boxes, draw_circle, draw_peak
-from sess_lightning.render.process import process_figure
-from sess_lightning.render.sheet import contact_sheet
+from sess_lightning.render.normalization import denormalize, normalization_misfit
+from sess_lightning.render.paper_figures import patches_figure, prefilter_figure, smoothing_figure
+from sess_lightning.render.photo_page import PhotoRow, explanation_page
+from sess_lightning.render.process_figure import process_figure
 
 __all__ = [
     "Bar",

@@ -10,7 +10,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from sess_lightning.render.page import MUTED, PAGE, TEXT, Canvas, Colour, Layout, as_pixels
+from sess_lightning.render.page import MUTED, PAGE, TEXT, Canvas, Colour, Layout
+from sess_lightning.render.picture import as_pixels
 
 _FINE = 4  # lines are drawn so many times larger and then reduced: smooth edges
 _GRID: Colour = (66, 69, 76)

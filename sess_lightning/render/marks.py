@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
 
-from sess_lightning.render.colormap import check_picture
 from sess_lightning.render.page import Colour
+from sess_lightning.render.picture import check_picture
 
 _DARK: Colour = (12, 12, 16)
 _LIGHT: Colour = (255, 255, 255)

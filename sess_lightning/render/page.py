@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from sess_lightning.render.picture import as_pixels
+from sess_lightning.render.text import _font, _shortened, printable
 
 Colour = tuple[int, int, int]
 
 PAGE: Colour = (33, 35, 40)
 TEXT: Colour = (236, 237, 239)
 MUTED: Colour = (172, 176, 184)
-
-DOT = " · "
-# How letters are spelt that the font lacks and that Unicode does not take apart into a letter and an accent.
-_SPELT = str.maketrans(
-    {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d"}
-    | {"\u2012": "-", "\u2013": "-", "\u2014": "-", "\u2212": "-", "\u00d7": "x", "\u2192": ">"}
-)
 
 
 class Layout(NamedTuple):
@@ -95,11 +87,6 @@ class Canvas:
         return as_pixels(self._image)
 
 
-def as_pixels(image: Image.Image) -> Tensor:
-    """A Pillow picture as `(3, height, width)` uint8."""
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
 def draw_page(
     layout: Layout,
     panels: Sequence[Sequence[Tensor]],
@@ -132,50 +119,3 @@ def draw_page(
     if legend is not None:
         canvas.paste(layout.column(0), top + block * len(panels), legend)
     return canvas.pixels()
-
-
-def joined(parts: Sequence[tuple[str, str, str]], width: int | None, layout: Layout) -> str:
-    """Parts (before, name, after) as one line; the longest names lose letters, down to three, until it fits `width`."""
-    names = [printable(name) for _, name, _ in parts]
-    room = [len(name) for name in names]
-    while True:
-        short = [name if len(name) <= n else name[:n].rstrip(" ,") + "…" for name, n in zip(names, room, strict=True)]
-        text = DOT.join(before + name + after for (before, _, after), name in zip(parts, short, strict=True))
-        if width is None or layout.font.getlength(text) <= width or max(room) <= 3:
-            return text
-        room[room.index(max(room))] -= 1
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, or as much of its beginning as fits with an ellipsis."""
-    if font.getlength(text) <= width:
-        return text
-    ends = [text[:n].rstrip(" ,·") + "…" for n in range(len(text) - 1, -1, -1)]
-    return next((end for end in ends if font.getlength(end) <= width), "")
-
-
-def printable(text: str) -> str:
-    """The text in letters that the font has: accents go, and what is left of other alphabets becomes "?"."""
-    letters = []
-    for letter in text.translate(_SPELT):
-        plain = letter if _in_font(letter) else unicodedata.normalize("NFKD", letter)
-        bare = [c for c in plain if not unicodedata.combining(c)]
-        letters += [" " if c.isspace() else c if _in_font(c) else "?" for c in bare]
-    return "".join(letters)
-
-
-@lru_cache(4096)
-def _in_font(letter: str) -> bool:
-    font = _font(20)
-    mask, missing = font.getmask(letter), font.getmask("\uffff")
-    return letter.isprintable() and (mask.size, bytes(mask)) != (missing.size, bytes(missing))
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError(
-            "Captions need Pillow with FreeType, as its wheels have. Reinstall it with pip install pillow."
-        )
-    return font

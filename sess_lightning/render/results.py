@@ -10,9 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from sess_lightning.checks import check_images
-from sess_lightning.render.colormap import denormalize, overlay
-from sess_lightning.render.explanation import PhotoRow, explanation_page
-from sess_lightning.render.page import DOT
+from sess_lightning.render.colormap import overlay
+from sess_lightning.render.normalization import denormalize
+from sess_lightning.render.photo_page import PhotoRow, explanation_page
+from sess_lightning.render.text import DOT
 
 if TYPE_CHECKING:  # SESSResult draws itself with this package
     from sess_lightning.sess import SESSResult

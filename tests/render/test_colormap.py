@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sess_lightning.render.colormap import colorize, denormalize, normalization_misfit, overlay
+from sess_lightning.render.colormap import colorize, overlay
+from sess_lightning.render.normalization import denormalize, normalization_misfit
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 QUICK = settings(max_examples=40, deadline=None)

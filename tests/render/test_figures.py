@@ -7,7 +7,7 @@ from pictures import is_colour, picture
 
 from sess_lightning import SESS
 from sess_lightning.render import patches_figure, prefilter_figure, smoothing_figure
-from sess_lightning.render.figures import _kept_region, in_image
+from sess_lightning.render.paper_figures import _kept_region, in_image
 
 IMAGE = picture(60, 80)
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pictures import centre_of, is_colour, peaked, picture, row_of
 
-from sess_lightning.render import MapRow, draw_peak, grid, map_grid, marks, overlay, page, panel
+from sess_lightning.render import MapRow, draw_peak, map_grid, marks, overlay, page, panel
+from sess_lightning.render import map_grid as grid
 from sess_lightning.render.panel import fitted
 
 QUICK = settings(max_examples=25, deadline=None)

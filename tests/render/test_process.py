@@ -9,10 +9,11 @@ from pictures import is_colour, picture
 from PIL import Image
 
 from sess_lightning import SESS
-from sess_lightning.render import overlay, process, process_figure
-from sess_lightning.render.curves import Curve, with_curves
+from sess_lightning.render import overlay, process_figure
+from sess_lightning.render import process_figure as process
+from sess_lightning.render.connectors import Curve, with_curves
 from sess_lightning.render.marks import draw_boxes
-from sess_lightning.render.process_sheet import sheet_for
+from sess_lightning.render.process_layout import sheet_for
 
 IMAGE = picture(64, 96)
 WHITE = (255, 255, 255)

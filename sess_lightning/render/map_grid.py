@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sess_lightning.render.colormap import check_finite, check_picture, colorize, overlay
+from sess_lightning.render.colormap import colorize, overlay
 from sess_lightning.render.marks import check_boxes, draw_boxes, draw_circle, draw_peak, peak_radius
-from sess_lightning.render.page import MUTED, PAGE, BoardLayout, Canvas, Layout, draw_page, joined, printable
-from sess_lightning.render.panel import Fit, fitted, mounted, panel_size, panels_of, resized
+from sess_lightning.render.page import MUTED, PAGE, BoardLayout, Canvas, Layout, draw_page
+from sess_lightning.render.panel import Fit, fitted, mounted, panel_size, resized
+from sess_lightning.render.picture import check_finite, check_picture
+from sess_lightning.render.text import DOT, printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,58 +103,6 @@ def map_grid(
     return draw_page(layout, panels, headings, title, captions, legend=_legend(rows, layout))
 
 
-def filmstrip(
-    rows: Sequence[Sequence[Tensor]],
-    column_titles: Sequence[str],
-    row_titles: Sequence[str] | None = None,
-    title: str | None = None,
-    panel_height: int = 224,
-) -> Tensor:
-    """Rows of pictures under column headings, e.g. the same images over the epochs.
-
-    Args:
-        rows: of each row its pictures, `(3, H, W)` uint8 of any sizes, one for each of `column_titles`.
-        column_titles: one above each column.
-        row_titles: one at the left of each row, or None.
-        title: stands on top, or None.
-        panel_height: of each picture, in pixels, at least 32; 224 as in `map_grid`.
-
-    Returns:
-        `(3, height, width)` uint8 on the CPU.
-
-    Raises:
-        ValueError: if there is no picture, a row or the titles do not match the number of columns or rows, a picture is
-            not `(3, H, W)` uint8, or `panel_height` is not an int of at least 32.
-
-    Example:
-        >>> red = torch.tensor([255, 0, 0], dtype=torch.uint8).expand(8, 8, 3).permute(2, 0, 1)
-        >>> filmstrip([[red, red]], ["epoch 1", "epoch 2"], panel_height=64).shape
-        torch.Size([3, 102, 158])
-    """
-    if not len(rows) or not len(column_titles):
-        raise ValueError(
-            "Expected arguments `rows` and `column_titles` to hold at least one row and one column, but got none."
-        )
-    for number, row in enumerate(rows):
-        if len(row) != len(column_titles):
-            raise ValueError(
-                f"Expected row {number} of argument `rows` to have {len(column_titles)} pictures, one for each of "
-                f"`column_titles`, but got {len(row)}."
-            )
-        for column, picture in enumerate(row):
-            check_picture(f"rows[{number}][{column}]", picture)
-    if row_titles is not None and len(row_titles) != len(rows):
-        raise ValueError(
-            f"Expected argument `row_titles` to have {len(rows)} titles, one for each row, but got {len(row_titles)}."
-        )
-    size = panel_size([picture for row in rows for picture in row], panel_height)
-    panels = [panels_of(row, size) for row in rows]
-    layout, names = BoardLayout(*size, columns=len(column_titles)), row_titles or ()
-    longest = max((layout.font.getlength(printable(name)) for name in names), default=-layout.gap)
-    layout = layout._replace(side=min(layout.width, int(longest) + 1 + layout.gap) if names else 0)
-    return draw_page(layout, panels, column_titles, title, row_titles=names)
-
-
 def _legend(rows: Sequence[MapRow], layout: Layout) -> Tensor:
     """What the marks and colours mean, as far as they occur: `(3, h, breadth)`, in several lines if need be."""
     size = layout.font_size
@@ -185,12 +135,6 @@ def _legend(rows: Sequence[MapRow], layout: Layout) -> Tensor:
             start = x + icon.shape[2] + 6
             strip.write(start, (number + 0.5) * layout.line, text, MUTED, layout.breadth - start)
     return strip.pixels()
-
-
-def film_panels(row: MapRow, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The image with its boxes, and its SESS map, each as a panel `(3, *size)`."""
-    image, saliency = _row_panels(row, size, has_base=False)
-    return image, saliency
 
 
 def _row_panels(row: MapRow, size: tuple[int, int], has_base: bool, has_second: bool = False) -> list[Tensor]:
@@ -257,3 +201,15 @@ def _lines(parts: Sequence[tuple[str, str, str]], layout: Layout) -> list[str]:
         return [text] * bool(parts)
     half = len(parts) // 2
     return _lines(parts[:half], layout) + _lines(parts[half:], layout)
+
+
+def joined(parts: Sequence[tuple[str, str, str]], width: int | None, layout: Layout) -> str:
+    """Parts (before, name, after) as one line; the longest names lose letters, down to three, until it fits `width`."""
+    names = [printable(name) for _, name, _ in parts]
+    room = [len(name) for name in names]
+    while True:
+        short = [name if len(name) <= n else name[:n].rstrip(" ,") + "…" for name, n in zip(names, room, strict=True)]
+        text = DOT.join(before + name + after for (before, _, after), name in zip(parts, short, strict=True))
+        if width is None or layout.font.getlength(text) <= width or max(room) <= 3:
+            return text
+        room[room.index(max(room))] -= 1

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from sess_lightning.pixels import minmax
-from sess_lightning.render.colormap import check_picture, overlay
-from sess_lightning.render.grid import filmstrip
+from sess_lightning.render.colormap import overlay
+from sess_lightning.render.filmstrip import filmstrip
 from sess_lightning.render.marks import draw_boxes
 from sess_lightning.render.page import Layout, draw_page
 from sess_lightning.render.panel import panel_size, panels_of
+from sess_lightning.render.picture import check_picture
 
 if TYPE_CHECKING:  # SESSResult draws itself with this package
     from sess_lightning.sess import SESSResult

@@ -9,10 +9,12 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from sess_lightning.render.colormap import check_finite, check_picture, colorize, overlay
+from sess_lightning.render.colormap import colorize, overlay
 from sess_lightning.render.marks import draw_boxes
-from sess_lightning.render.page import DOT, MUTED, PAGE, Canvas, Layout, draw_page
+from sess_lightning.render.page import MUTED, PAGE, Canvas, Layout, draw_page
 from sess_lightning.render.panel import fitted, mounted, panel_size, resized
+from sess_lightning.render.picture import check_finite, check_picture
+from sess_lightning.render.text import DOT
 
 _SCALES_IN_A_ROW = (6, 4, 3)
 _SCALE_WIDTH = 140  # pixels that a heading such as "1392 x 928: 0.42" needs

@@ -13,12 +13,12 @@ from torch import Tensor
 from sess_lightning.checks import check_count
 from sess_lightning.pixels import resize
 from sess_lightning.render.colormap import colorize, overlay
-from sess_lightning.render.curves import Curve, with_curves
-from sess_lightning.render.figures import check_image, in_image
+from sess_lightning.render.connectors import Curve, with_curves
 from sess_lightning.render.marks import draw_boxes
 from sess_lightning.render.page import MUTED, TEXT, Canvas
 from sess_lightning.render.panel import Fit, panel_size, resized
-from sess_lightning.render.process_sheet import Group, Place, Sheet, sheet_for
+from sess_lightning.render.paper_figures import check_image, in_image
+from sess_lightning.render.process_layout import Group, Place, Sheet, sheet_for
 from sess_lightning.windows import Window
 
 if TYPE_CHECKING:  # SESSResult draws itself with this package
