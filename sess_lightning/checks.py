@@ -16,15 +16,6 @@ def check_share(name: str, value: Any, advice: str = "") -> None:
         raise ValueError(f"Expected argument `{name}` to be in [0, 1), but got {value!r}.{advice}")
 
 
-def check_step(step: tuple[int, int] | None, window: tuple[int, int] | None) -> None:
-    """Raise a `ValueError` if steps of the window would leave gaps."""
-    if window and step and any(s > w for s, w in zip(step, window, strict=True)):
-        raise ValueError(
-            f"Expected argument `step_size` to be at most `window_size` {window}, as a larger step leaves gaps, but "
-            f"got {step}."
-        )
-
-
 def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
     """Raise a `ValueError` unless `value` is one of `allowed`."""
     if value not in allowed:
@@ -33,7 +24,7 @@ def check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 def check_count(name: str, value: Any, optional: bool = False) -> None:
     """Raise a `ValueError` unless `value` is a positive int, or None where that is allowed."""
-    if not (optional and value is None) and not _is_positive_int(value):
+    if not (optional and value is None) and not is_positive_int(value):
         raise ValueError(
             f"Expected argument `{name}` to be a positive int{' or None' if optional else ''}, but got {value!r}."
         )
@@ -87,45 +78,6 @@ def _check_image(number: int, image: Any) -> None:
         )
 
 
-def check_scores(scores: Any, counts: Sequence[int]) -> None:
-    """Raise a `ValueError` unless `scores` hold a tensor for each image with a score for each window, or are None."""
-    if scores is None:
-        return
-    listed = isinstance(scores, (list, tuple))
-    got = [tuple(getattr(one, "shape", ())) for one in scores] if listed else type(scores).__name__
-    if got != [(count,) for count in counts]:
-        raise ValueError(
-            f"Expected argument `scores` to hold one tensor for each image, with {counts} scores, one a window, but "
-            f"got {got}. Take `SESSResult.scores` of the same images and windows."
-        )
-
-
-def check_pyramid(num_scales: Any, scales: Any, window: Any) -> None:
-    """Raise a `ValueError` unless exactly one of `num_scales` and `scales` says which scales, and the window fits."""
-    if scales is None:
-        check_count("num_scales", num_scales)
-        return
-    if num_scales is not None:
-        raise ValueError(f"Expected only one of `num_scales` and `scales`, but got {num_scales!r} and {scales!r}.")
-    if not scales or not all(_is_positive_int(s) for s in scales):
-        raise ValueError(
-            f"Expected argument `scales` to hold short sides in pixels, positive ints, but got {scales!r}."
-        )
-    if window is not None and min(scales) < min(window):
-        raise ValueError(
-            f"Expected every value of argument `scales` to be at least the window's {min(window)} pixels, but got "
-            f"{min(scales)}."
-        )
-
-
-def check_pair(name: str, value: Any) -> None:
-    """Raise a `ValueError` unless `value` is a pair of positive ints, or None."""
-    if value is not None and not (isinstance(value, tuple) and len(value) == 2 and all(map(_is_positive_int, value))):
-        raise ValueError(
-            f"Expected argument `{name}` to be a positive int, a pair (vertical, horizontal) of them, or None, "
-            f"but got {value!r}."
-        )
-
-
-def _is_positive_int(value: Any) -> bool:
+def is_positive_int(value: Any) -> bool:
+    """Whether `value` is an int above 0; a bool is none."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sess_lightning.checks import check_images
-from sess_lightning.fusion import normalised_maps
 from sess_lightning.logits import check_targets, class_scores, predicted_classes
 from sess_lightning.pixels import minmax, resize
 from sess_lightning.probing import default_batch_size, model_device, probe
 from sess_lightning.saliency.base import explain
 from sess_lightning.samples import Samples
 from sess_lightning.sess import SESS
+from sess_lightning.sess.fusion import normalised_maps
 
 TargetRule = Callable[[Samples, Tensor], Tensor]
 Place = tuple[int, int, int]

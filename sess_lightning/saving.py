@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from sess_lightning.explaining import Explained
+from sess_lightning.render.picture import as_pillow
 
 _MILLISECONDS, _LAST_MILLISECONDS = 700, 2100  # a sheet is seen; the last one stands a while
 
@@ -31,7 +32,7 @@ def save_validation(folder: Path, tag: str, step: int, grid: Tensor, found: Expl
     """
     place = folder / tag.replace("/", "_")
     place.mkdir(parents=True, exist_ok=True)
-    _pillow(grid).save(place / f"{step:08d}.png")
+    as_pillow(grid).save(place / f"{step:08d}.png")
     arrays = {f"map_{i}": one.float().numpy() for i, one in enumerate(found.maps)}
     arrays |= {f"base_map_{i}": one.float().numpy() for i, one in enumerate(found.base_maps)}
     arrays |= {f"second_map_{i}": one.float().numpy() for i, one in enumerate(found.second_maps) if one is not None}
@@ -52,11 +53,11 @@ def save_film(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tensor]) -
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = _unused(folder, tag.replace("/", "_"))
-    _pillow(strip).save(folder / f"{name}.png")
+    as_pillow(strip).save(folder / f"{name}.png")
     # 256 colours of the last sheet, which shows most of the colour map, for all: a palette of its own would make each
     # sheet shimmer against the one before.
-    last = _pillow(sheets[-1]).quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    frames = [_pillow(sheet).quantize(palette=last, dither=Image.Dither.NONE) for sheet in sheets[:-1]]
+    last = as_pillow(sheets[-1]).quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    frames = [as_pillow(sheet).quantize(palette=last, dither=Image.Dither.NONE) for sheet in sheets[:-1]]
     durations = [_MILLISECONDS] * len(frames) + [_LAST_MILLISECONDS]
     first, *others = [*frames, last]
     first.save(folder / f"{name}.gif", save_all=True, append_images=others, duration=durations, loop=0, optimize=False)
@@ -65,7 +66,3 @@ def save_film(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tensor]) -
 def _unused(folder: Path, name: str) -> str:
     names = chain([name], (f"{name}-v{i}" for i in count(1)))
     return next(name for name in names if not any((folder / f"{name}.{kind}").exists() for kind in ("png", "gif")))
-
-
-def _pillow(picture: Tensor) -> Image.Image:
-    return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())

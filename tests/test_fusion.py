@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from sess_lightning.fusion import calibrated, fuse, normalised_maps, smooth
 from sess_lightning.pixels import gaussian_blur, minmax
-from sess_lightning.windows import pyramid_sizes, sliding_windows
+from sess_lightning.sess.fusion import calibrated, fuse, normalised_maps, smooth
+from sess_lightning.sess.windows import pyramid_sizes, sliding_windows
 
 
 def windows_of(size, window, n, step=None):

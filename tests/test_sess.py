@@ -11,8 +11,8 @@ from nets import seeded, small_cnn
 from torch.nn import functional as F
 
 from sess_lightning import SESS
-from sess_lightning.fusion import normalised_maps
 from sess_lightning.saliency import Explanation, GradCAM
+from sess_lightning.sess.fusion import normalised_maps
 
 
 def brightness(model, images, targets):

@@ -7,9 +7,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sess_lightning import SESS
-from sess_lightning.fusion import fuse
 from sess_lightning.saliency import RISE, GradCAM, GroupCAM, GuidedBackprop, InputGradient
-from sess_lightning.windows import pyramid_sizes, sliding_windows
+from sess_lightning.sess.fusion import fuse
+from sess_lightning.sess.windows import pyramid_sizes, sliding_windows
 
 METHODS = {
     "gradcam": GradCAM,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sess_lightning.pixels import resize
-from sess_lightning.windows import iter_patches, pyramid_sizes, short_side_sizes, sliding_windows, window_starts
+from sess_lightning.sess.windows import iter_patches, pyramid_sizes, short_side_sizes, sliding_windows, window_starts
 
 
 @given(st.data())

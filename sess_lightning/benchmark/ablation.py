@@ -19,9 +19,9 @@ from sess_lightning.benchmark.plots import Curve, check_plots, draw_curves
 from sess_lightning.benchmark.running import Job
 from sess_lightning.benchmark.tables import Row, markdown
 from sess_lightning.checks import check_count
-from sess_lightning.patches import Patches
 from sess_lightning.probing import probe
 from sess_lightning.sess import SESS
+from sess_lightning.sess.patches import Patches
 
 NAME = "ablation"
 

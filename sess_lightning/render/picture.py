@@ -43,3 +43,8 @@ def check_finite(
 def as_pixels(image: Image.Image) -> Tensor:
     """A Pillow picture as `(3, height, width)` uint8."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def as_pillow(picture: Tensor) -> Image.Image:
+    """A picture `(3, height, width)` uint8 on the CPU for Pillow, which notebooks show and files take."""
+    return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())

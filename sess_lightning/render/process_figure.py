@@ -19,7 +19,7 @@ from sess_lightning.render.page import MUTED, TEXT, Canvas
 from sess_lightning.render.panel import Fit, panel_size, resized
 from sess_lightning.render.paper_figures import check_image, in_image
 from sess_lightning.render.process_layout import Group, Place, Sheet, sheet_for
-from sess_lightning.windows import Window
+from sess_lightning.sess.windows import Window
 
 if TYPE_CHECKING:  # SESSResult draws itself with this package
     from sess_lightning.sess import SESSResult

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sess_lightning.pixels import Size, gaussian_blur
-from sess_lightning.windows import Window
+from sess_lightning.sess.windows import Window
 
 POOLS = ("mean", "plain_mean", "max")
 # Patches that are brought to the image together: their maps stay in the cache, and the memory does not grow with their

@@ -6,111 +6,24 @@ The line numbers in the comments are those of Algorithm 1. Patches of all images
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from sess_lightning import fusion
-from sess_lightning.checks import (
-    check_choice,
-    check_count,
-    check_images,
-    check_pair,
-    check_pyramid,
-    check_scores,
-    check_share,
-    check_step,
-)
-from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.checks import check_choice, check_count, check_images, check_share
 from sess_lightning.logits import ACTIVATIONS, check_targets, predicted_classes, read_logits
-from sess_lightning.patches import Patches
 from sess_lightning.pixels import Size, resize
 from sess_lightning.probing import default_batch_size, model_device, probe
-from sess_lightning.render.results import result_figure, result_overlays
 from sess_lightning.saliency.base import Method
 from sess_lightning.saliency.registry import resolve_method
-from sess_lightning.windows import Window, pyramid_sizes, short_side_sizes, sliding_windows
-
-
-@dataclass
-class SESSResult:
-    """What SESS found, image by image.
-
-    Attributes:
-        maps: `(B, H, W)` in [0, 1], float32 (float64 for float64 models), on the model's device; a list of `(H, W)`
-            where the sizes differ.
-        targets: `(B,)` long, the classes explained.
-        scores: one `(P,)` an image: probability of the class for every patch, `S^c` in the paper.
-        windows: one `(P, 6)` int an image: x1, y1, x2, y2 in the scaled image, then its height and width.
-        kept: one `(K,)` long an image: the patches that passed the pre-filter, ascending.
-        valid: `(B,)` bool: False where the fused map was constant or not finite, and so is given as zeros.
-        patch_maps: with `keep_patches=True` one `(K, H, W)` an image: the calibrated maps `L` of the kept patches,
-            unweighted.
-        unsmoothed: with `keep_patches=True` the maps before smoothing, one `(H, W)` an image.
-    """
-
-    maps: Tensor | list[Tensor]
-    targets: Tensor
-    scores: list[Tensor]
-    windows: list[Tensor]
-    kept: list[Tensor]
-    valid: Tensor
-    patch_maps: list[Tensor] | None = None
-    unsmoothed: list[Tensor] | None = None
-
-    def overlay(
-        self,
-        images: Tensor | Sequence[Tensor],
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        opacity: float = 0.65,
-    ) -> list[Image.Image]:
-        """Each image under the colours of its map, as Pillow images: the last value of a notebook's cell is shown.
-
-        Args:
-            images: those that were explained, as they were given to SESS, or the same as uint8 pictures `(3, H, W)`.
-            mean: that the images were normalised with; ImageNet's by default. Not used for uint8.
-            std: likewise.
-            opacity: share of the colours, in [0, 1]; at 0.65 outlines are still seen where the saliency is low.
-
-        Raises:
-            ValueError: if the images are not those that were explained.
-
-        Example::
-
-            result.overlay(images)[0]
-        """
-        return result_overlays(self, images, mean, std, opacity)
-
-    def figure(
-        self,
-        images: Tensor | Sequence[Tensor],
-        mean: Sequence[float] = IMAGENET_MEAN,
-        std: Sequence[float] = IMAGENET_STD,
-        class_names: Mapping[int, str] | Sequence[str] | None = None,
-        panel_height: int = 320,
-    ) -> Image.Image:
-        """One page for all images: each with its map, its class, and the scores of its patches on every scale.
-
-        Args:
-            images: as in `overlay`.
-            mean: as in `overlay`.
-            std: likewise.
-            class_names: names by class index; None writes the index.
-            panel_height: of each picture, in pixels, at least 32; 320 is read without zooming.
-
-        Raises:
-            ValueError: if the images are not those that were explained.
-
-        Example::
-
-            result.figure(images, class_names=["cat", "dog"])
-        """
-        return result_figure(self, images, mean, std, class_names, panel_height)
+from sess_lightning.sess import fusion
+from sess_lightning.sess.options import check_pair, check_pyramid, check_scores, check_step
+from sess_lightning.sess.patches import Patches
+from sess_lightning.sess.result import SESSResult
+from sess_lightning.sess.windows import Window, pyramid_sizes, short_side_sizes, sliding_windows
 
 
 class SESS:
@@ -138,8 +51,6 @@ class SESS:
         minmax: min-max after fusion, before smoothing, as the paper's text says (the released code does not).
         smooth: Gaussian of 11 pixels, sigma 5.
         activation: `"softmax"`, or `"sigmoid"` for multi-label heads.
-        search: `"exhaustive"`, every window of every scale. (A coarse map first, to choose windows by, was measured and
-            left out: fewer `scales` find as much at the same cost.)
         batch_size: patches per forward; bounds the memory. `None`: on a CPU 4, more where the window is smaller than
             224; 64 on an accelerator.
 
@@ -167,7 +78,6 @@ class SESS:
         minmax: bool = True,
         smooth: bool = True,
         activation: str = "softmax",
-        search: str = "exhaustive",
         batch_size: int | None = None,
     ) -> None:
         self.method: Method = resolve_method(method, activation)
@@ -182,7 +92,6 @@ class SESS:
         self.minmax = minmax
         self.smooth = smooth
         self.activation = activation
-        self.search = search
         self.batch_size = batch_size
         self._check()
 
@@ -252,7 +161,6 @@ class SESS:
         check_share("threshold", self.threshold)
         check_choice("pool", self.pool, fusion.POOLS)
         check_choice("activation", self.activation, ACTIVATIONS)
-        check_choice("search", self.search, ("exhaustive",))
         check_count("batch_size", self.batch_size, optional=True)
 
     def window_for(self, images: Sequence[Tensor]) -> Size:

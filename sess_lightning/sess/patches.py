@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sess_lightning.logits import check_targets, class_scores, read_logits
 from sess_lightning.probing import default_batch_size, empty_batch
 from sess_lightning.saliency.base import Method, explain
-from sess_lightning.windows import Window, iter_patches
+from sess_lightning.sess.windows import Window, iter_patches
 
 
 @dataclass
