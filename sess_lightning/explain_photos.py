@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
@@ -16,14 +15,15 @@ from tqdm import tqdm
 from sess_lightning.checks import check_count
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
 from sess_lightning.data.reading import Photo, read_photo
-from sess_lightning.explaining import Explainer
 from sess_lightning.logits import class_scores
 from sess_lightning.networks import Network, load_network
 from sess_lightning.photo_files import Job, plan
 from sess_lightning.pixels import resize
 from sess_lightning.render.photo_page import PhotoRow, explanation_page
+from sess_lightning.render.picture import as_pillow
 from sess_lightning.render.text import DOT
 from sess_lightning.sess import SESS
+from sess_lightning.sess.base_maps import base_maps
 
 ALL_EXPLAINED, SOME_FAILED, WRONG_ARGUMENTS = 0, 1, 2
 
@@ -129,7 +129,7 @@ class _Setting:
     """What all photos have in common."""
 
     network: Network
-    explainer: Explainer
+    sess: SESS
     heading: str  # of the base method's map
     with_sess: bool
     classes: int | range  # the class to explain, or the ranks of the predictions
@@ -152,9 +152,8 @@ class _Setting:
         # One forward before work starts: how many classes there are, and whether a window of this size will do.
         blank = [torch.zeros(3, *sess.window_for([]))]
         outputs = sess.whole_image_logits(network.module, blank, sess.window_for([])).shape[1]
-        explainer = Explainer(sess, compare_base=True, target="predicted")
         heading = method.rpartition(".")[2]
-        return cls(network, explainer, heading, with_sess, chosen_class(target, names, outputs), names, where)
+        return cls(network, sess, heading, with_sess, chosen_class(target, names, outputs), names, where)
 
     def write(self, photo: Photo, job: Job) -> str:
         """Explain a photo, write its figure and its maps, and say what was found."""
@@ -170,7 +169,7 @@ class _Setting:
         if photo.reduced:
             sizes += f" scaled down to {image.shape[2]} x {image.shape[1]}"
         page = explanation_page(rows, f"{job.photo.name}{DOT}{sizes}")
-        Image.fromarray(page.permute(1, 2, 0).numpy()).save(f"{job.result}.png")
+        as_pillow(page).save(f"{job.result}.png")
         np.save(f"{job.result}.npy", maps[0] if len(maps) == 1 else maps)
         shown = list(dict.fromkeys([*ranked[:_SHOWN], *targets]))
         lines = [f"{scores[i]:8.1%}  {self._named(i)}{' <- explained' if i in targets else ''}" for i in shown]
@@ -178,16 +177,16 @@ class _Setting:
 
     def _probabilities(self, image: Tensor) -> Tensor:
         """Of every class, for the whole photo squashed to the window, as SESS finds the predicted one."""
-        sess = self.explainer.sess
+        sess = self.sess
         logits = sess.whole_image_logits(self.network.module, [image], sess.window_for([]))
         count = max(logits.shape[1], 2)  # a single output tells two classes apart
         return class_scores(logits.expand(count, -1), torch.arange(count, device=logits.device), sess.activation).cpu()
 
     def _row(self, photo: Photo, image: Tensor, target: int, score: float) -> PhotoRow:
-        sess, model = self.explainer.sess, self.network.module
+        sess, model = self.sess, self.network.module
         classes = torch.tensor([target], device=self.device)
         squashed = resize(image[None], sess.window_for([]))
-        (base,), _ = self.explainer.base_maps(model, squashed, classes, [image])
+        (base,), _ = base_maps(sess, model, squashed, classes, [image])
         maps = {self.heading: base.float().cpu()}
         caption = f"{self._named(target)}{DOT}{score:.1%}"
         if not self.with_sess:

@@ -9,16 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sess_lightning.checks import check_images
 from sess_lightning.logits import check_targets, class_scores, predicted_classes
-from sess_lightning.pixels import minmax, resize
-from sess_lightning.probing import default_batch_size, model_device, probe
-from sess_lightning.saliency.base import explain
+from sess_lightning.pixels import resize
+from sess_lightning.probing import default_batch_size
 from sess_lightning.samples import Samples
 from sess_lightning.sess import SESS
-from sess_lightning.sess.fusion import normalised_maps
+from sess_lightning.sess.base_maps import base_maps
 
 TargetRule = Callable[[Samples, Tensor], Tensor]
 Place = tuple[int, int, int]
@@ -157,7 +155,7 @@ class Explainer:
             valid=result.valid,
         )
         if self.compare_base:
-            found.base_maps, found.base_valid = self.base_maps(model, squashed, targets, images)
+            found.base_maps, found.base_valid = base_maps(self.sess, model, squashed, targets, images)
         found.second_maps = self._second_maps(model, found, second, logits.shape[1])
         return found, squashed
 
@@ -182,29 +180,6 @@ class Explainer:
             labels = samples.labels.to(logits.device)
             targets = torch.where(labels == -1, predicted, labels)
         return check_targets(targets, len(logits), logits.shape[1]).to(logits.device)
-
-    def base_maps(
-        self, model: nn.Module, squashed: Tensor, targets: Tensor, images: list[Tensor]
-    ) -> tuple[list[Tensor], Tensor]:
-        """The base method alone on the whole image, brought to the image's size in [0, 1], and which maps are valid.
-
-        Args:
-            model: any classifier.
-            squashed: the whole images squashed to the window, `(B, C, h, w)`, on the model's device.
-            targets: `(B,)` long.
-            images: the images themselves, `(C, H, W)` each.
-        """
-        window = (squashed.shape[-2], squashed.shape[-1])
-        count = self.sess.batch_size or default_batch_size(model_device(model, squashed.device), window)
-        with probe(model):
-            parts = zip(squashed.split(count), targets.split(count), strict=True)
-            maps = torch.cat([explain(self.sess.method, model, part, classes).maps for part, classes in parts])
-        valid = minmax(maps)[1]
-        resized = [
-            F.interpolate(m[None, None], size=image.shape[-2:], mode="bilinear", align_corners=False)[0, 0]
-            for m, image in zip(normalised_maps(maps, window), images, strict=True)
-        ]
-        return resized, valid
 
 
 def _labels(samples: Samples, targets: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.explaining import Explainer
 from sess_lightning.pixels import resize
 from sess_lightning.sess import SESS
+from sess_lightning.sess.base_maps import base_maps
 
 
 class Map(NamedTuple):
@@ -105,9 +105,7 @@ def compared_maps(
     scores: list[Tensor] | None = None
     for name, sess in algorithms.items():
         squashed = resize(image[None], sess.window_for(images)).expand(len(targets), -1, -1, -1)
-        base, base_valid = Explainer(sess, compare_base=True, target="label").base_maps(
-            model, squashed, classes, images
-        )
+        base, base_valid = base_maps(sess, model, squashed, classes, images)
         result = sess(model, images, classes, scores=scores)
         scores = result.scores
         for number, maps in enumerate(found):
