@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from sess_lightning import SESS, SESSCallback
+from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.metrics import PointingGame
 from sess_lightning.saliency import GradCAM
 from sess_lightning.samples import Samples
-from sess_lightning.selection import SampleSelection
 
 METRICS = {"insertion_auc", "deletion_auc", "overall"}
 POINTING = {"pointing_acc"}
@@ -323,7 +323,9 @@ def test_images_every_n_epochs_metrics_every_time(tmp_path):
 
 def test_a_process_sends_its_share_of_what_is_drawn(tmp_path, monkeypatch):
     sent = []
-    monkeypatch.setattr("sess_lightning.story.gathered", lambda mine, world_size: sent.append(mine) or [mine])
+    monkeypatch.setattr(
+        "sess_lightning.callback.reporter.gathered", lambda mine, world_size: sent.append(mine) or [mine]
+    )
 
     class FirstOfTwo(SESSCallback):
         def _new_watch(self, trainer, loader):

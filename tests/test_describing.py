@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sess_lightning import SESSCallback
-from sess_lightning.describing import settings_of
+from sess_lightning.callback.run_text import settings_of
 from sess_lightning.metrics import PointingGame
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sess_lightning.films import COLUMNS, MOST_FRAMES, Film, evenly
+from sess_lightning.callback.evolution import COLUMNS, MOST_FRAMES, Film, evenly
 from sess_lightning.render import MapRow
 from sess_lightning.render.page import BoardLayout
 

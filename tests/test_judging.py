@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchmetrics import MeanMetric
 
-from sess_lightning.judging import Judge
+from sess_lightning.callback.hits import Judge
 from sess_lightning.metrics import PointingGame
 
 GAMES = [

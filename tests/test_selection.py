@@ -2,7 +2,7 @@
 
 import pytest
 
-from sess_lightning.selection import SampleSelection
+from sess_lightning.callback.selection import SampleSelection
 
 
 @pytest.mark.parametrize(

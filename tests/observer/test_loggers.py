@@ -7,7 +7,7 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from test_callback import METRICS, keys, run, sess_keys
 
 from sess_lightning import SESS, SESSCallback
-from sess_lightning.loggers import log_image
+from sess_lightning.callback.loggers import log_image
 
 GRID = torch.arange(3 * 4 * 5, dtype=torch.uint8).reshape(3, 4, 5)
 

@@ -13,9 +13,9 @@ from test_callback import Module, loader, trainer
 from torch.utils.data import DataLoader
 
 from sess_lightning import SESS, SESSCallback
-from sess_lightning.explaining import Explained
+from sess_lightning.callback.explainer import Explained
+from sess_lightning.callback.sample_rows import Look, map_rows
 from sess_lightning.metrics import PointingGame, perturbation_curve
-from sess_lightning.panels import Look, map_rows
 from sess_lightning.render import charts, map_grid
 from sess_lightning.render.page import BoardLayout, Layout
 

@@ -13,21 +13,14 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from sess_lightning.checks import check_choice
-from sess_lightning.explaining import Explained, Place
-from sess_lightning.judging import Judge
-from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
+from sess_lightning.callback.explainer import Explained, Place
+from sess_lightning.callback.hits import Judge
+from sess_lightning.callback.keys import KEYS
+from sess_lightning.callback.selection import SampleSelection
+from sess_lightning.metrics import DeletionAUC, InsertionAUC
 from sess_lightning.samples import Samples
-from sess_lightning.selection import SampleSelection
 
-_BUILT_IN: dict[str, Callable[[], Metric]] = {
-    "insertion": InsertionAUC,
-    "deletion": DeletionAUC,
-    "pointing": PointingGame,
-}
 Curves = dict[str, dict[str, tuple[Tensor, float]]]
-BOOKS = ("seconds", "num_samples", "valid_fraction")
-KEYS = {"insertion": "insertion_auc", "deletion": "deletion_auc", "pointing": "pointing_acc"}
 
 
 class Watch:
@@ -174,25 +167,3 @@ def _scalars(computed: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
     for name, value in computed.items():
         if isinstance(value, Tensor) and value.numel() == 1:
             yield name, value.float().reshape(())
-
-
-def build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Metric]:
-    """Metrics by name, or as they are.
-
-    Raises:
-        ValueError: if a name is unknown or a value is no metric.
-    """
-    if isinstance(metrics, Mapping):
-        for name, metric in metrics.items():
-            if not isinstance(metric, Metric):
-                raise ValueError(
-                    f"Expected `metrics[{name!r}]` to be a torchmetrics.Metric, but got {type(metric).__name__}."
-                )
-        return dict(metrics)
-    if isinstance(metrics, str):
-        raise ValueError(
-            f"Expected argument `metrics` to be a list of names or a mapping, but got the string {metrics!r}."
-        )
-    for name in metrics:
-        check_choice("metrics", name, tuple(_BUILT_IN))
-    return {name: _BUILT_IN[name]() for name in metrics}

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from sess_lightning.explaining import Explained
+from sess_lightning.callback.explainer import Explained
 from sess_lightning.render.picture import as_pillow
 
 _MILLISECONDS, _LAST_MILLISECONDS = 700, 2100  # a sheet is seen; the last one stands a while

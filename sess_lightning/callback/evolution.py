@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from sess_lightning.explaining import Place
+from sess_lightning.callback.explainer import Place
 from sess_lightning.render import MapRow, contact_sheet, film_panels, filmstrip
 from sess_lightning.render.panel import panel_size
 

@@ -10,36 +10,8 @@ from typing import Any
 from torch import Tensor
 from torchmetrics import Metric
 
-from sess_lightning.explaining import Place
+from sess_lightning.callback.explainer import Place
 from sess_lightning.sess import SESS
-from sess_lightning.watch import BOOKS
-
-Charts = dict[str, list[str]]
-_LAST = ("insertion_auc", "base_insertion_auc", "deletion_auc", "base_deletion_auc")  # their difference says more
-
-
-def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> Charts:
-    """Titles of charts and the tags that each overlays: every metric with its base, insertion against deletion.
-
-    Args:
-        names: of the values logged, without prefix and suffix.
-        prefix: of the keys, e.g. `"sess"`.
-        suffix: of the keys, e.g. `"/dataloader_idx_1"`.
-
-    Example:
-        >>> metric_charts(["insertion_auc", "base_insertion_auc", "seconds"], "sess", "")
-        {'insertion_auc, SESS and base': ['sess/insertion_auc', 'sess/base_insertion_auc']}
-    """
-    names = sorted((name for name in names if name not in BOOKS), key=lambda name: (name in _LAST, name))
-    bases = {f"base_{name}" for name in names} & set(names)
-    charts: Charts = {}
-    for name in names:
-        if name not in bases:
-            title = f"{name}, SESS and base" if f"base_{name}" in bases else name
-            charts[title] = [name, *{f"base_{name}"} & bases]
-    if {"insertion_auc", "deletion_auc"} <= set(names):
-        charts["insertion (higher is better) against deletion (lower is better)"] = ["insertion_auc", "deletion_auc"]
-    return {title: [f"{prefix}/{name}{suffix}" for name in chosen] for title, chosen in charts.items()}
 
 
 def settings_of(owner: Any, leave_out: Sequence[str] = ()) -> dict[str, Any]:

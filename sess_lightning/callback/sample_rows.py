@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from sess_lightning.callback.explainer import Explained, second_classes
 from sess_lightning.class_names import ClassNames, class_name
-from sess_lightning.explaining import Explained, second_classes
 from sess_lightning.metrics.objects import class_objects, is_empty
 from sess_lightning.render import MapRow, denormalize, map_grid
 

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 from torch import Tensor
 
-from sess_lightning.describing import metric_charts, run_text
-from sess_lightning.explaining import Explained, Place, gathered, interleaved
-from sess_lightning.films import Film
-from sess_lightning.loggers import log_folder, log_image, log_layout, log_text
-from sess_lightning.panels import Look, draw_grid, map_rows
+from sess_lightning.callback.evolution import Film
+from sess_lightning.callback.explainer import Explained, Place, gathered, interleaved
+from sess_lightning.callback.keys import metric_charts
+from sess_lightning.callback.loggers import log_folder, log_image, log_layout, log_text
+from sess_lightning.callback.run_text import run_text
+from sess_lightning.callback.sample_rows import Look, draw_grid, map_rows
+from sess_lightning.callback.saving import save_film, save_validation
+from sess_lightning.callback.tracker import Curves, Watch
 from sess_lightning.render import Bar, Line, bars_figure, curves_figure
-from sess_lightning.saving import save_film, save_validation
-from sess_lightning.watch import Curves, Watch
 
 Settings = tuple[Mapping[str, Any], Mapping[str, Any]]
 _MOST_CLASSES = 24  # bars of one picture: more are not read

@@ -17,21 +17,22 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torchmetrics import Metric
 
-from sess_lightning.advice import monitor_warnings, refuse_sharding
+from sess_lightning.callback.explainer import Explained, Explainer, TargetRule, in_smaller_batches
+from sess_lightning.callback.hits import Judge
+from sess_lightning.callback.keys import build_metrics
+from sess_lightning.callback.reporter import Settings, Story
+from sess_lightning.callback.run_text import sess_settings, settings_of
+from sess_lightning.callback.sample_rows import Look
+from sess_lightning.callback.selection import SampleSelection, evaluation_loaders, loader_length
+from sess_lightning.callback.tracker import Watch
+from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_sharding
 from sess_lightning.checks import check_choice
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.describing import sess_settings, settings_of
-from sess_lightning.explaining import Explained, Explainer, TargetRule, in_smaller_batches
-from sess_lightning.judging import Judge
 from sess_lightning.logits import read_logits
-from sess_lightning.panels import Look
 from sess_lightning.probing import probe
 from sess_lightning.render import normalization_misfit
 from sess_lightning.samples import Samples, batch_to_samples
-from sess_lightning.selection import SampleSelection, evaluation_loaders, loader_length
 from sess_lightning.sess import SESS
-from sess_lightning.story import Settings, Story
-from sess_lightning.watch import Watch, build_metrics
 
 
 class SESSCallback(Callback):
