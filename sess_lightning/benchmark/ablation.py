@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from sess_lightning.benchmark.insertion_deletion import FIGURES, centre_crop, measured, percent, predicted_class
 from sess_lightning.benchmark.intervals import Interval, mean_interval
+from sess_lightning.benchmark.job import Job
 from sess_lightning.benchmark.plots import Curve, check_plots, draw_curves
-from sess_lightning.benchmark.running import Job
 from sess_lightning.benchmark.tables import Row, markdown
 from sess_lightning.checks import check_count
 from sess_lightning.probing import probe

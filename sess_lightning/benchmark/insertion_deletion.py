@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
+from sess_lightning.benchmark.compared_maps import Compared, compared_maps
 from sess_lightning.benchmark.intervals import mean_interval
-from sess_lightning.benchmark.maps import Compared, compared_maps
+from sess_lightning.benchmark.job import Job
 from sess_lightning.benchmark.plots import Bars, check_plots, draw_bars
-from sess_lightning.benchmark.running import Job
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.logits import predicted_classes, read_logits
 from sess_lightning.metrics.insertion_deletion import area_under_curve, perturbation_curve

@@ -16,8 +16,8 @@ import torchvision
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from sess_lightning.benchmark.job import PRECISIONS
 from sess_lightning.benchmark.passes import count_passes
-from sess_lightning.benchmark.running import PRECISIONS
 from sess_lightning.benchmark.tables import Row, markdown, write_csv
 from sess_lightning.benchmark.timing import alternate, fastest, peak_megabytes, seconds
 from sess_lightning.checks import check_choice

@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from sess_lightning.benchmark.photos import Photos, networks, same_normalisation
+from sess_lightning.benchmark.inputs import Photos, networks, same_normalisation
 from sess_lightning.benchmark.store import RowStore
 from sess_lightning.benchmark.tables import Row
 from sess_lightning.checks import check_choice, check_count
