@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime
 from sess_lightning.callback import SESSCallback
-from sess_lightning.explain_photos import WRONG_ARGUMENTS, explain
+from sess_lightning.cli.explain import WRONG_ARGUMENTS, explain
 
 _MORE = (
     "Where a network looks in photos: sess-lightning explain --help. "

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from sess_lightning.checks import check_count
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
+from sess_lightning.cli.photo_files import Job, plan
 from sess_lightning.data.reading import Photo, read_photo
 from sess_lightning.logits import class_scores
 from sess_lightning.networks import Network, load_network
-from sess_lightning.photo_files import Job, plan
 from sess_lightning.pixels import resize
 from sess_lightning.render.photo_page import PhotoRow, explanation_page
 from sess_lightning.render.picture import as_pillow
