@@ -1,6 +1,5 @@
 """What all tests share."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 
 from sess_lightning.networks.small_cnn import small_cnn
 
-sys.path.insert(0, str(Path(__file__).parent))  # makes `nets` importable from every test folder
 torch.set_num_threads(1)  # tiny networks: more threads only wait for each other
 
 

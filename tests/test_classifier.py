@@ -4,10 +4,10 @@ import lightning.pytorch as pl
 import pytest
 import torch
 import torchvision
-from nets import seeded
 
 from sess_lightning.classifier import LitClassifier
 from sess_lightning.data import CocoPhotos, ShapeScenes
+from tests.helpers.nets import seeded
 
 
 def small(**options):

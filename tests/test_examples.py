@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from nets import seeded
 from PIL import Image
 from torchvision.models import get_model
 
 from sess_lightning.data import ShapeScenes
 from sess_lightning.sess import SESS
+from tests.helpers.nets import seeded
 
 QUICK = {"max_epochs": 1, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 

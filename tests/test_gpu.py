@@ -4,10 +4,10 @@ import warnings
 
 import pytest
 import torch
-from nets import seeded, small_cnn
 
 from sess_lightning import SESS
 from sess_lightning.saliency import GradCAM
+from tests.helpers.nets import seeded, small_cnn
 
 pytestmark = [
     pytest.mark.gpu,

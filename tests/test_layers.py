@@ -5,11 +5,11 @@ import logging
 import pytest
 import torch
 import torchvision
-from nets import seeded, small_cnn
 from torch import nn
 
 from sess_lightning.layers import find_target_layer, get_layer, to_grid, tokens_to_grid
 from sess_lightning.probing import probe
+from tests.helpers.nets import seeded, small_cnn
 
 
 def found(model, size=(224, 224)):

@@ -7,8 +7,9 @@ import json
 import os
 
 import pytest
-from nets import seeded
 from PIL import Image
+
+from tests.helpers.nets import seeded
 
 
 @pytest.fixture

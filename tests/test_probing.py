@@ -11,9 +11,9 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from nets import seeded, small_cnn
 
 from sess_lightning.probing import empty_batch, probe
+from tests.helpers.nets import seeded, small_cnn
 
 
 def state(model):

@@ -4,9 +4,9 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from nets import seeded
 
 from sess_lightning.samples import UNKNOWN, Samples, batch_to_samples
+from tests.helpers.nets import seeded
 
 IMAGES = seeded(0, 3, 3, 8, 9)
 SIZES = [seeded(1, 3, 8, 9), seeded(2, 3, 5, 5), seeded(3, 3, 12, 4)]

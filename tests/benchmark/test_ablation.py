@@ -4,13 +4,13 @@ import csv
 
 import pytest
 import torch
-from nets import seeded
-from photo_folder import write_photos
 
 from sess_lightning import SESS
 from sess_lightning.benchmark.ablation import ablations, figures, shared_maps
 from sess_lightning.cli import main
 from sess_lightning.networks import load_network
+from tests.helpers.nets import seeded
+from tests.helpers.photo_folder import write_photos
 
 
 @pytest.mark.parametrize("method", ["gradcam", "gradient"])

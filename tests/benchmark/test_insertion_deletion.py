@@ -4,7 +4,6 @@ import csv
 
 import pytest
 import torch
-from photo_folder import write_photos
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
@@ -14,6 +13,7 @@ from sess_lightning.cli import main
 from sess_lightning.data import IMAGENET_MEAN, IMAGENET_STD
 from sess_lightning.metrics import DeletionAUC, InsertionAUC
 from sess_lightning.networks import load_network
+from tests.helpers.photo_folder import write_photos
 
 
 def read(file):

@@ -5,13 +5,13 @@ import csv
 import numpy as np
 import pytest
 import torch
-from data_trees import break_photo, voc_object, write_coco, write_imagenet, write_voc
-from test_pointing_networks import published_resnet50
 
 from sess_lightning.cli import main
 from sess_lightning.data.shapes.scenes import draw_scene
 from sess_lightning.data.voc07 import VOC_CLASSES
 from sess_lightning.networks.small_cnn import small_cnn
+from tests.helpers.data_trees import break_photo, voc_object, write_coco, write_imagenet, write_voc
+from tests.helpers.published_weights import published_resnet50
 
 # Two classes, the dog hard to recognise once; one class twice; a class of which all is hard to recognise.
 PHOTOS = {

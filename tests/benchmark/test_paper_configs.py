@@ -5,9 +5,9 @@ import csv
 import numpy as np
 import pytest
 import yaml
-from photo_folder import write_photos
 
 from sess_lightning.cli import main
+from tests.helpers.photo_folder import write_photos
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photo_folder import write_photos
 
 from sess_lightning.benchmark.pointing import accuracy, difference, is_hit, peak_distance, table
 from sess_lightning.cli import main
 from sess_lightning.metrics import pointing_hits
+from tests.helpers.photo_folder import write_photos
 
 
 @settings(deadline=None)

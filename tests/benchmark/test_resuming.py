@@ -8,9 +8,9 @@ import time
 
 import pytest
 import torch
-from photo_folder import write_photos
 
 from sess_lightning.cli import main
+from tests.helpers.photo_folder import write_photos
 
 COMMAND = [sys.executable, "-c", "import sys; from sess_lightning.cli import main; sys.exit(main(sys.argv[1:]))"]
 

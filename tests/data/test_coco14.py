@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data_trees import COCO_CATEGORIES, break_photo, write_coco
 
 from sess_lightning.data import COCO14, coco14
 from sess_lightning.metrics import PointingGame
+from tests.helpers.data_trees import COCO_CATEGORIES, break_photo, write_coco
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics"
 ANNOTATIONS = json.loads((GOLDEN / "coco_tiny.json").read_text())["annotations"]  # two dogs and a crowd, 60 x 80

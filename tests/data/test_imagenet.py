@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from data_trees import break_photo, write_imagenet
 
 from sess_lightning.data import ImageNet
+from tests.helpers.data_trees import break_photo, write_imagenet
 
 FEW = r"holds 3 of ImageNet's 1000 classes"
 

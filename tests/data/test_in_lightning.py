@@ -2,11 +2,11 @@
 
 import lightning.pytorch as pl
 import pytest
-from data_trees import voc_object, write_coco, write_imagenet, write_voc
 
 from sess_lightning import SESS, SESSCallback
 from sess_lightning.classifier import LitClassifier
 from sess_lightning.data import COCO14, VOC07, ImageNet
+from tests.helpers.data_trees import voc_object, write_coco, write_imagenet, write_voc
 
 
 def voc(root):

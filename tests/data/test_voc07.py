@@ -12,13 +12,13 @@ from threading import Thread
 import numpy as np
 import pytest
 import torch
-from data_trees import break_photo, voc_object, write_voc
 from torchvision.datasets import voc
 
 from sess_lightning.data import VOC07
 from sess_lightning.data.voc07 import VOC_CLASSES
 from sess_lightning.metrics import PointingGame
 from sess_lightning.metrics.objects import boxes_to_mask
+from tests.helpers.data_trees import break_photo, voc_object, write_voc
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "metrics" / "pointing_voc.npz"
 HEAD = {"name": "head", "bndbox": {"xmin": 3, "ymin": 3, "xmax": 4, "ymax": 4}}

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from pictures import is_colour
 
 from sess_lightning.render import Bar, Line, bars_figure, charts, contact_sheet, curves_figure
+from tests.helpers.pictures import is_colour
 
 SESS, BASE = charts._COLOURS
 

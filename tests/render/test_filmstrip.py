@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import is_colour, picture
 
 from sess_lightning.render import filmstrip, marks, page, panel
+from tests.helpers.pictures import is_colour, picture
 
 QUICK = settings(max_examples=25, deadline=None)
 PAGE, MOUNT, HIT, MISS = page.PAGE, panel._MOUNT, marks._HIT, marks._MISS

@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import centre_of, is_colour, picture, row_of
 
 from sess_lightning.render import draw_boxes, draw_circle, draw_peak, marks, page, panel
+from tests.helpers.pictures import centre_of, is_colour, picture, row_of
 
 QUICK = settings(max_examples=25, deadline=None)
 PAGE, MOUNT, HIT, MISS = page.PAGE, panel._MOUNT, marks._HIT, marks._MISS

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 import torch
-from nets import assert_untouched, fingerprint, seeded, small_cnn
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import VisionTransformer
@@ -24,6 +23,7 @@ from sess_lightning.saliency import (
 )
 from sess_lightning.saliency.gradient import grey
 from sess_lightning.saliency.registry import resolve_method
+from tests.helpers.nets import assert_untouched, fingerprint, seeded, small_cnn
 
 IMAGES, TARGETS = seeded(0, 3, 3, 24, 32), torch.tensor([0, 3, 1])
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from nets import seeded, small_cnn
 from scipy import ndimage
 from torch import nn
 from torch.nn import functional as F
 
 from sess_lightning.saliency import AugmentedGradCAM, GradCAM
 from sess_lightning.saliency import augmented as module
+from tests.helpers.nets import seeded, small_cnn
 
 
 def test_a_copy_is_the_image_turned_then_shifted():

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 import torchvision
-from nets import seeded, small_cnn
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sess_lightning.saliency import GradCAM
+from tests.helpers.nets import seeded, small_cnn
 
 
 def full_graph(model, layer, images, targets, autocast=False):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from nets import seeded, small_cnn
 from torch.nn import functional as F
 
 from sess_lightning.pixels import minmax
 from sess_lightning.saliency import CAM, GradCAM, GradCAMPlusPlus, ScoreCAM, SmoothGradCAMPlusPlus
 from sess_lightning.saliency.cam import plus_plus
+from tests.helpers.nets import seeded, small_cnn
 
 IMAGES, TARGETS = seeded(0, 3, 3, 20, 28), torch.tensor([0, 3, 1])
 

@@ -4,7 +4,6 @@ import re
 
 import pytest
 import torch
-from nets import assert_untouched, fingerprint, seeded
 from torch import nn
 
 from sess_lightning import SESS
@@ -19,6 +18,7 @@ from sess_lightning.saliency import (
     method_names,
 )
 from sess_lightning.saliency.registry import resolve_method
+from tests.helpers.nets import assert_untouched, fingerprint, seeded
 
 # The same methods with less work, where a test asks nothing of their amount.
 SHORT = {

@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torchvision
-from nets import seeded
 from torch import nn
 
 from sess_lightning.saliency import ExcitationBackprop
+from tests.helpers.nets import seeded
 
 
 def linear(weight, bias=False):

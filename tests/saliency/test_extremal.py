@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from nets import METRICS_GOLDEN, seeded
 from torch import nn
 
 from sess_lightning.pixels import gaussian_blur
 from sess_lightning.saliency import ExtremalPerturbation
 from sess_lightning.saliency.extremal_mask import SmoothMasks, blend, blur_levels
+from tests.helpers.nets import METRICS_GOLDEN, seeded
 
 
 def mask_value(parameters, y, x):

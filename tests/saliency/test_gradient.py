@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from nets import seeded
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from sess_lightning import SESS
 from sess_lightning.saliency import GuidedBackprop, InputGradient
 from sess_lightning.saliency.gradient import grey
+from tests.helpers.nets import seeded
 
 IMAGES, TARGETS = seeded(0, 3, 3, 20, 24), torch.tensor([0, 2, 1])
 

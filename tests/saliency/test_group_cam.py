@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from nets import seeded, small_cnn
 from torch import nn
 
 from sess_lightning import SESS
 from sess_lightning.pixels import gaussian_blur
 from sess_lightning.saliency import GroupCAM
+from tests.helpers.nets import seeded, small_cnn
 
 IMAGES, TARGETS = seeded(0, 3, 3, 60, 52), torch.tensor([0, 3, 1])
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from nets import METRICS_GOLDEN, golden_net
 
 from sess_lightning.saliency import ExcitationBackprop, GradCAM, GroupCAM, GuidedBackprop, InputGradient, ScoreCAM
 from sess_lightning.saliency.gradient import grey, input_gradient
 from sess_lightning.sess.fusion import normalised_maps
+from tests.helpers.nets import METRICS_GOLDEN, golden_net
 
 CASE = np.load(METRICS_GOLDEN / "base_ops.npz")
 IMAGE = torch.from_numpy(CASE["input"])

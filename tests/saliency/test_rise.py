@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from nets import seeded, small_cnn
 from torch import nn
 
 from sess_lightning.saliency import RISE
+from tests.helpers.nets import seeded, small_cnn
 
 
 def published_mask(grid, offsets, size):

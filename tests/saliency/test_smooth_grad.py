@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from nets import seeded, small_cnn
 from torch import nn
 
 from sess_lightning.saliency import InputGradient, SmoothGrad
 from sess_lightning.saliency.gradient import grey
+from tests.helpers.nets import seeded, small_cnn
 
 IMAGES, TARGETS = seeded(0, 3, 3, 20, 28), torch.tensor([0, 3, 1])
 
