@@ -15,7 +15,7 @@ from sess_lightning.networks import Network, load_network
 _NAMED = {"voc07": "VOC07", "coco14": "COCO14", "imagenet": "ImageNet"}
 
 
-class Photos(Dataset[tuple[str, Any]]):
+class BenchmarkPhotos(Dataset[tuple[str, Any]]):
     """Photos of a data set as `(key, (image, target))`; a photo that cannot be read as `(key, message)`.
 
     Args:
@@ -38,7 +38,7 @@ class Photos(Dataset[tuple[str, Any]]):
         self._numbers = chosen(count, limit, seed)
         self._width = len(str(count))
 
-    def without(self, done: set[str]) -> Photos:
+    def without(self, done: set[str]) -> BenchmarkPhotos:
         """Leave out what is measured."""
         self._numbers = [number for number in self._numbers if self._key(number) not in done]
         return self

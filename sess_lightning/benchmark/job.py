@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from sess_lightning.benchmark.inputs import Photos, networks, same_normalisation
+from sess_lightning.benchmark.inputs import BenchmarkPhotos, networks, same_normalisation
 from sess_lightning.benchmark.store import RowStore
 from sess_lightning.benchmark.tables import Row
 from sess_lightning.checks import check_choice, check_count
@@ -68,7 +68,7 @@ class Job:
         check_count("devices", self.devices)
         check_choice("precision", self.precision, tuple(PRECISIONS))
         found = networks(self.model, self.weights)
-        photos = Photos(self.data, self.root, self.limit, self.seed, same_normalisation(list(found.values())))
+        photos = BenchmarkPhotos(self.data, self.root, self.limit, self.seed, same_normalisation(list(found.values())))
         of_photos = {"data": self.data, "root": self.root, "limit": self.limit, "seed": self.seed}
         of_networks = {"model": self.model, "weights": self.weights, "precision": self.precision}
         store = RowStore(Path(self.out), self.name, {**of_photos, **of_networks, **settings})
@@ -130,7 +130,7 @@ class _Walk(LightningModule):
 
 
 def _walk(
-    trainer: Trainer, models: Mapping[str, nn.Module], photos: Photos, measure: Measure, store: RowStore
+    trainer: Trainer, models: Mapping[str, nn.Module], photos: BenchmarkPhotos, measure: Measure, store: RowStore
 ) -> list[Row] | None:
     """As many processes as devices; with several, Lightning starts this command once for each."""
     todo = photos.without(store.done())

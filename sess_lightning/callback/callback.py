@@ -1,6 +1,6 @@
 """`SESSCallback`: what a classifier looks at, watched during validation and logged. Schedule, samples, hooks and keys.
 
-The maths is in `sess.py` and `metrics/`; `watch.py` holds what is gathered from one loader, `story.py` what is shown.
+The maths is in `sess/` and `metrics/`; `tracker.py` gathers what one loader gives, `reporter.py` shows it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sess_lightning.callback.explainer import Explained, Explainer, TargetRule, in_smaller_batches
-from sess_lightning.callback.hits import Judge
+from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import build_metrics
-from sess_lightning.callback.reporter import Settings, Story
+from sess_lightning.callback.reporter import Reporter, Settings
 from sess_lightning.callback.run_text import sess_settings, settings_of
-from sess_lightning.callback.sample_rows import Look
+from sess_lightning.callback.sample_rows import DisplayOptions
 from sess_lightning.callback.selection import SampleSelection, evaluation_loaders, loader_length
-from sess_lightning.callback.tracker import Watch
+from sess_lightning.callback.tracker import LoaderTracker
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_sharding
 from sess_lightning.checks import check_choice
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
@@ -151,8 +151,8 @@ class SESSCallback(Callback):
         self.seed = seed
         self.save_dir = save_dir
         self.last_results: dict[int, Explained] = {}
-        self._watches: dict[int, Watch] = {}
-        self._story = self._new_story()
+        self._trackers: dict[int, LoaderTracker] = {}
+        self.reporter = self._new_reporter()
         self._resumed: dict[int, dict[str, Any]] = {}
         self._proven = False  # one validation went well: later failures warn
         self._failed = False
@@ -174,8 +174,8 @@ class SESSCallback(Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check what depends on the trainer; the samples are chosen anew for every `fit`, `validate` and `test`."""
         refuse_sharding(trainer.strategy)
-        self._watches = {}
-        self._story = self._new_story()
+        self._trackers = {}
+        self.reporter = self._new_reporter()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say which monitors would never see a value of this callback."""
@@ -183,20 +183,20 @@ class SESSCallback(Callback):
             rank_zero_warn(warning)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the film of this `fit`; its loggers are still open."""
+        """Write the pictures of the evolution over this `fit`; its loggers are still open."""
         with self._guarded():
-            self._story.end(trainer)
+            self.reporter.close(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Write the film as far as it goes; the exception that ends the run stays the one that is seen."""
+        """Write the evolution as far as it goes; the exception that ends the run is the one that is raised."""
         try:
-            self._story.end(trainer)
+            self.reporter.close(trainer)
         except Exception:
-            rank_zero_warn(f"SESSCallback could not write its film:\n{traceback.format_exc()}")
+            rank_zero_warn(f"SESSCallback could not write `sess_evolution`:\n{traceback.format_exc()}")
 
     def state_dict(self) -> dict[str, Any]:
         """Which samples are followed, so that a resumed training follows the same; never their pixels."""
-        return {"positions": self._resumed | {n: watch.selection.state() for n, watch in self._watches.items()}}
+        return {"positions": self._resumed | {n: tracker.selection.state() for n, tracker in self._trackers.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Follow the samples of the training that is resumed."""
@@ -241,27 +241,27 @@ class SESSCallback(Callback):
     def _begin(self, trainer: pl.Trainer) -> None:
         self._failed = False
         if trainer.sanity_checking:
-            self._watches = {}  # chosen from the first validation; the sanity check leaves nothing behind
+            self._trackers = {}  # chosen from the first validation; the sanity check leaves nothing behind
         for loader in range(len(evaluation_loaders(trainer)[0])):
             if self.dataloaders is not None and loader not in self.dataloaders:
                 continue
-            if loader in self._watches:
-                self._watches[loader].begin()
+            if loader in self._trackers:
+                self._trackers[loader].begin()
             else:  # on every process, also on one that will see no batch: all take part when values are computed
-                self._watches[loader] = self._new_watch(trainer, loader)
+                self._trackers[loader] = self._new_tracker(trainer, loader)
 
     def _capture(self, trainer: pl.Trainer, batch: Any, batch_idx: int, loader: int) -> None:
         """Clone the chosen samples before `validation_step` can change its batch."""
-        watch = self._watches.get(loader)
-        if watch is None or watch.complete:
+        tracker = self._trackers.get(loader)
+        if tracker is None or tracker.complete:
             return
-        with self._guarded(), watch.timed():
+        with self._guarded(), tracker.timed():
             samples = (self.batch_to_samples or batch_to_samples)(batch)
-            picked = watch.selection.pick(len(samples))
+            picked = tracker.selection.pick(len(samples))
             if picked:
-                watch.follow(samples.select(picked), batch_idx, picked)
+                tracker.follow(samples.select(picked), batch_idx, picked)
 
-    def _new_watch(self, trainer: pl.Trainer, loader: int) -> Watch:
+    def _new_tracker(self, trainer: pl.Trainer, loader: int) -> LoaderTracker:
         loaders, num_batches = evaluation_loaders(trainer)
         selection = SampleSelection(
             num_samples=1 if trainer.sanity_checking else self.num_samples,
@@ -273,18 +273,18 @@ class SESSCallback(Callback):
         )
         if loader in self._resumed and not (trainer.sanity_checking or trainer.testing) and self.indices is None:
             selection.restore(self._resumed[loader])
-        return Watch(selection, self.metrics, self.compare_base, trainer.global_rank)
+        return LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
 
     def _explain(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int, loader: int) -> None:
         """Explain what is due at this batch, with the weights that the validation itself uses."""
-        watch = self._watches.get(loader)
-        if watch is None or self._failed:
+        tracker = self._trackers.get(loader)
+        if tracker is None or self._failed:
             return
         last = batch_idx + 1 >= evaluation_loaders(trainer)[1][loader]
-        due = watch.due(batch_idx, last)
+        due = tracker.due(batch_idx, last)
         while due and not self._failed:
-            count = watch.affordable(len(due), self.max_seconds)
-            if count < len(due) and self.max_seconds is not None and len(watch.found):
+            count = tracker.affordable(len(due), self.max_seconds)
+            if count < len(due) and self.max_seconds is not None and len(tracker.found):
                 self._warn_once(
                     f"SESSCallback keeps to max_seconds={self.max_seconds} and explains fewer samples; see "
                     f"`{self.prefix}/num_samples`."
@@ -292,13 +292,15 @@ class SESSCallback(Callback):
             if count == 0:
                 return
             part, due = due[:count], due[count:]
-            with self._guarded(), watch.timed(), self._probing(trainer, pl_module):
-                drawn = watch.selection.share(self.num_images) if self._story.draws(trainer) else 0
-                self._explain_samples(watch, pl_module, part, second=max(0, drawn - len(watch.found)))
-                self._say_once(trainer, watch.found)
+            with self._guarded(), tracker.timed(), self._probing(trainer, pl_module):
+                drawn = tracker.selection.share(self.num_images) if self.reporter.draws(trainer) else 0
+                self._explain_samples(tracker, pl_module, part, second=max(0, drawn - len(tracker.found)))
+                self._say_once(trainer, tracker.found)
 
-    def _explain_samples(self, watch: Watch, pl_module: pl.LightningModule, numbers: list[int], second: int) -> None:
-        samples = watch.samples.pick(numbers, pl_module.device)
+    def _explain_samples(
+        self, tracker: LoaderTracker, pl_module: pl.LightningModule, numbers: list[int], second: int
+    ) -> None:
+        samples = tracker.samples.pick(numbers, pl_module.device)
         try:
             found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples, second)
         except torch.OutOfMemoryError:
@@ -312,50 +314,50 @@ class SESSCallback(Callback):
             )
             torch.cuda.empty_cache()
             found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples, second)
-        watch.update(lambda images: read_logits(pl_module(images)), found, squashed, numbers)
+        tracker.update(lambda images: read_logits(pl_module(images)), found, squashed, numbers)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
-            self._watches = {}
+            self._trackers = {}
             return
         several = len(evaluation_loaders(trainer)[0]) > 1
         failures = trainer.strategy.reduce(
             torch.tensor(float(self._failed), device=trainer.strategy.root_device), reduce_op="sum"
         )
-        for number, watch in sorted(self._watches.items()):
+        for number, tracker in sorted(self._trackers.items()):
             suffix = f"/dataloader_idx_{number}" if several else ""
-            watch.complete = True
+            tracker.complete = True
             values: dict[str, Tensor] = {}
             if not failures:
                 with self._guarded():  # what fails here fails on every process: all compute from the same states
-                    values = watch.compute(trainer.strategy)
+                    values = tracker.compute(trainer.strategy)
             if not values:
                 continue
-            self.last_results[number] = watch.found
+            self.last_results[number] = tracker.found
             if not values.get("valid_fraction"):
                 self._warn_once(
                     "SESSCallback has no valid saliency map to measure in this validation; its metrics are not logged."
                 )
-            self._draw(trainer, watch, suffix, values)
-            values["seconds"] = torch.full_like(values["seconds"], watch.seconds)  # with the drawing
+            self._draw(trainer, tracker, suffix, values)
+            values["seconds"] = torch.full_like(values["seconds"], tracker.seconds)  # with the drawing
             for name, value in values.items():
                 pl_module.log(f"{self.prefix}/{name}{suffix}", value, sync_dist=True, add_dataloader_idx=False)
         self._proven = self._proven or not failures
 
-    def _draw(self, trainer: pl.Trainer, watch: Watch, suffix: str, values: Iterable[str]) -> None:
+    def _draw(self, trainer: pl.Trainer, tracker: LoaderTracker, suffix: str, values: Iterable[str]) -> None:
         """Tell the loggers more than numbers, about samples of all processes."""
 
         def settings() -> Settings:
-            return sess_settings(self.sess, list(watch.samples.images)), settings_of(self, leave_out=("sess",))
+            return sess_settings(self.sess, list(tracker.samples.images)), settings_of(self, leave_out=("sess",))
 
-        with self._guarded(), watch.timed():
-            self._story.tell(trainer, watch, suffix, values, settings)
-            for complaint in self._story.complaints():
+        with self._guarded(), tracker.timed():
+            self.reporter.report(trainer, tracker, suffix, values, settings)
+            for complaint in self.reporter.complaints():
                 self._warn_once(complaint)
 
-    def _new_story(self) -> Story:
-        look = Look(self.mean, self.std, Judge(self.metrics).tolerance)
-        return Story(self.prefix, self.num_images, self.every_n_epochs, look, self.save_dir)
+    def _new_reporter(self) -> Reporter:
+        display = DisplayOptions(self.mean, self.std, HitRule(self.metrics).tolerance)
+        return Reporter(self.prefix, self.num_images, self.every_n_epochs, display, self.save_dir)
 
     # ------------------------------------------------------------------------------------------------- around the model
 

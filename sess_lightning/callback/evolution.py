@@ -27,7 +27,7 @@ class Frame(NamedTuple):
     panels: dict[Place, Tensor]
 
 
-class Film:
+class Evolution:
     """Frames of one loader, in the order of the validations.
 
     The first and the last are always there; of the others every second one is dropped whenever more than

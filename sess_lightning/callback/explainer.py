@@ -38,7 +38,7 @@ class Explained:
         valid: `(B,)` bool, False where a map was constant or not finite.
         base_valid: the same for the base maps.
         second_maps: SESS map of a second class where one was explained, see `second_classes`; `None` elsewhere.
-        hits: whether the peak of the SESS map counts as a hit, as `Judge` says; `None` where it counts as neither.
+        hits: whether the peak of the SESS map counts as a hit, as `HitRule` says; `None` where it counts as neither.
         base_hits: the same for the base maps; empty if not compared.
         places: where each sample passed by: process, batch and position in the batch, counted from 0.
     """

@@ -13,7 +13,7 @@ from sess_lightning.metrics import PointingGame
 from sess_lightning.metrics.objects import Objects, is_empty
 
 
-class Judge:
+class HitRule:
     """Judges maps one by one by a copy of the pointing metric.
 
     Args:
@@ -26,9 +26,11 @@ class Judge:
 
     Example:
         >>> objects = {"boxes": torch.tensor([[0, 0, 9, 9]]), "labels": torch.tensor([3])}
-        >>> judge = Judge({"pointing": PointingGame(tolerance=0)})
-        >>> judge(torch.eye(20).flip(0), 3, objects), judge(torch.eye(20), 3, objects), judge(torch.eye(20), 4, objects)
-        (False, True, None)
+        >>> hit_rule = HitRule({"pointing": PointingGame(tolerance=0)})
+        >>> hit_rule(torch.eye(20).flip(0), 3, objects), hit_rule(torch.eye(20), 3, objects)
+        (False, True)
+        >>> hit_rule(torch.eye(20), 4, objects) is None
+        True
     """
 
     def __init__(self, metrics: Mapping[str, Metric]) -> None:

@@ -13,7 +13,7 @@ from sess_lightning.metrics.objects import class_objects, is_empty
 from sess_lightning.render import MapRow, denormalize, map_grid
 
 
-class Look(NamedTuple):
+class DisplayOptions(NamedTuple):
     """How samples are shown.
 
     Attributes:
@@ -29,39 +29,39 @@ class Look(NamedTuple):
     class_names: ClassNames | Sequence[str] | None = None
 
     def name(self, target: int) -> str | None:
-        """Of a class; `None` for an unknown one."""
+        """Class name, or `None` if unknown."""
         return None if target < 0 else class_name(target, self.class_names)
 
 
-def draw_grid(found: Explained, look: Look, title: str) -> Tensor:
+def draw_grid(found: Explained, display: DisplayOptions, title: str) -> Tensor:
     """Draw samples: the image with its boxes, the base map, the SESS map, and where one is wrong a second SESS map.
 
     Returns:
         `(3, H, W)` uint8.
     """
-    return map_grid(map_rows(found, look), title, second_heading=_second_heading(found))
+    return map_grid(map_rows(found, display), title, second_heading=_second_heading(found))
 
 
-def map_rows(found: Explained, look: Look) -> list[MapRow]:
+def map_rows(found: Explained, display: DisplayOptions) -> list[MapRow]:
     """Samples as the rows of a grid."""
-    return [_row(found, i, look) for i in range(len(found))]
+    return [_row(found, i, display) for i in range(len(found))]
 
 
-def _row(found: Explained, i: int, look: Look) -> MapRow:
+def _row(found: Explained, i: int, display: DisplayOptions) -> MapRow:
     target, objects = int(found.targets[i]), found.objects[i]
     return MapRow(
-        image=denormalize(found.images[i], look.mean, look.std),
+        image=denormalize(found.images[i], display.mean, display.std),
         base=found.base_maps[i] if found.base_maps else None,
         sess=found.maps[i],
         boxes=_boxes(objects, target),
-        label=look.name(int(found.labels[i])),
-        prediction=look.name(int(found.predictions[i])) or "",
+        label=display.name(int(found.labels[i])),
+        prediction=display.name(int(found.predictions[i])) or "",
         score=float(found.scores[i]),
         hit=found.hits[i],
-        explained=look.name(target),
+        explained=display.name(target),
         base_hit=found.base_hits[i] if found.base_hits else None,
         second=found.second_maps[i],
-        tolerance=look.tolerance * _pixels_of_the_image(found.maps[i], objects, target),
+        tolerance=display.tolerance * _pixels_of_the_image(found.maps[i], objects, target),
     )
 
 

@@ -40,10 +40,10 @@ def save_validation(folder: Path, tag: str, step: int, grid: Tensor, found: Expl
     np.savez_compressed(place / f"{step:08d}.npz", allow_pickle=False, **arrays)
 
 
-def save_film(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tensor]) -> None:
+def save_evolution(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tensor]) -> None:
     """Write the filmstrip as PNG and the sheets as a GIF that repeats, both named after the tag.
 
-    A film of an earlier `fit` stays: the next is `NAME-v1`, as `ModelCheckpoint` names its files.
+    Files of an earlier `fit` stay: the next are `NAME-v1`, as `ModelCheckpoint` names its files.
 
     Args:
         folder: made if it is not there.

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from sess_lightning.callback.explainer import Explained, Place
-from sess_lightning.callback.hits import Judge
+from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import KEYS
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.metrics import DeletionAUC, InsertionAUC
@@ -23,7 +23,7 @@ from sess_lightning.samples import Samples
 Curves = dict[str, dict[str, tuple[Tensor, float]]]
 
 
-class Watch:
+class LoaderTracker:
     """The followed samples of one loader and what one validation finds about them.
 
     Args:
@@ -33,7 +33,7 @@ class Watch:
         rank: of this process.
 
     Attributes:
-        judge: says of each map whether its peak is a hit.
+        hit_rule: tells whether the peak of a map is a hit.
         places: process, batch and position of each sample followed.
     """
 
@@ -41,7 +41,7 @@ class Watch:
         self, selection: SampleSelection, metrics: Mapping[str, Metric], compare_base: bool, rank: int = 0
     ) -> None:
         self.selection = selection
-        self.judge = Judge(metrics)
+        self.hit_rule = HitRule(metrics)
         self.complete = False  # all samples have been chosen
         self.samples = Samples(images=[], labels=None, objects=None)
         self.places: list[Place] = []
@@ -114,13 +114,13 @@ class Watch:
         on_host = Explained()
         on_host.extend(found)
         on_host.places = [self.places[number] for number in numbers]
-        on_host.hits = self._verdicts(on_host, on_host.maps, on_host.valid)
-        on_host.base_hits = self._verdicts(on_host, on_host.base_maps, on_host.base_valid)
+        on_host.hits = self._outcomes(on_host, on_host.maps, on_host.valid)
+        on_host.base_hits = self._outcomes(on_host, on_host.base_maps, on_host.base_valid)
         self.found.extend(on_host)
 
-    def _verdicts(self, found: Explained, maps: Sequence[Tensor], valid: Tensor) -> list[bool | None]:
+    def _outcomes(self, found: Explained, maps: Sequence[Tensor], valid: Tensor) -> list[bool | None]:
         samples = zip(maps, found.targets.tolist(), found.objects, valid.tolist(), strict=False)  # maps may be missing
-        return [self.judge(saliency, target, objects) if ok else None for saliency, target, objects, ok in samples]
+        return [self.hit_rule(saliency, target, objects) if ok else None for saliency, target, objects, ok in samples]
 
     def _before(self, prefix: str, numbers: list[int], device: torch.device) -> list[Tensor] | None:
         """Maps of these samples one validation ago, or None unless there is one of each."""

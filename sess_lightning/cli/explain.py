@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from sess_lightning.checks import check_count
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
-from sess_lightning.cli.photo_files import Job, plan
+from sess_lightning.cli.photo_files import PhotoTask, plan
 from sess_lightning.data.reading import Photo, read_photo
 from sess_lightning.logits import class_scores
 from sess_lightning.networks import Network, load_network
@@ -155,7 +155,7 @@ class _Setting:
         heading = method.rpartition(".")[2]
         return cls(network, sess, heading, with_sess, chosen_class(target, names, outputs), names, where)
 
-    def write(self, photo: Photo, job: Job) -> str:
+    def write(self, photo: Photo, job: PhotoTask) -> str:
         """Explain a photo, write its figure and its maps, and say what was found."""
         image = TF.normalize(photo.picture.to(self.device) / 255, list(self.network.mean), list(self.network.std))
         scores = self._probabilities(image)

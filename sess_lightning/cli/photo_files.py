@@ -12,14 +12,14 @@ from typing import NamedTuple
 from PIL import Image
 
 
-class Job(NamedTuple):
+class PhotoTask(NamedTuple):
     """A photo, and the path of its results without their suffix."""
 
     photo: Path
     result: Path
 
 
-def plan(words: Sequence[str], out: Path) -> list[Job]:
+def plan(words: Sequence[str], out: Path) -> list[PhotoTask]:
     """All photos that `words` mean, each once, and for each a result of its own.
 
     Results lie in `out` as the photos do in the folder that they have in common, so photos of the same name in
@@ -41,7 +41,7 @@ def plan(words: Sequence[str], out: Path) -> list[Job]:
     jobs = []
     for photo in photos:
         name = photo.name if stems[photo.with_suffix("")] > 1 else photo.stem
-        jobs.append(Job(photo, out / photo.parent.relative_to(common) / name))
+        jobs.append(PhotoTask(photo, out / photo.parent.relative_to(common) / name))
     overwritten = {_absolute(Path(f"{job.result}.png")) for job in jobs} & set(photos)
     if overwritten:
         raise ValueError(

@@ -19,7 +19,7 @@ _HALO = 1.2  # pixels in the page's colour around every line, which shows it on 
 Point = tuple[float, float]
 
 
-class Curve(NamedTuple):
+class Connector(NamedTuple):
     """One line; points are x, y in pixels of the page."""
 
     start: Point
@@ -29,7 +29,7 @@ class Curve(NamedTuple):
     arrow: bool = False  # at its end
 
 
-def with_curves(page: Tensor, curves: Sequence[Curve], colour: Colour) -> Tensor:
+def with_connectors(page: Tensor, curves: Sequence[Connector], colour: Colour) -> Tensor:
     """The page `(3, H, W)` uint8 with lines over it, which leave and arrive horizontally."""
     drawn = page.float()
     for paint, halo in ((PAGE, _HALO), (colour, 0.0)):
@@ -38,7 +38,7 @@ def with_curves(page: Tensor, curves: Sequence[Curve], colour: Colour) -> Tensor
     return drawn.round().to(torch.uint8)
 
 
-def _cover(size: tuple[int, int], curves: Iterable[Curve], halo: float) -> Tensor:
+def _cover(size: tuple[int, int], curves: Iterable[Connector], halo: float) -> Tensor:
     """Which share of every pixel the lines cover, `(H, W)`."""
     mask = Image.new("L", (_FINE * size[1], _FINE * size[0]))
     pen = ImageDraw.Draw(mask)
@@ -47,7 +47,7 @@ def _cover(size: tuple[int, int], curves: Iterable[Curve], halo: float) -> Tenso
     return torch.from_numpy(np.array(mask.resize((size[1], size[0]), Image.Resampling.BOX))).float() / 255
 
 
-def _draw(pen: ImageDraw.ImageDraw, curve: Curve, halo: float) -> None:
+def _draw(pen: ImageDraw.ImageDraw, curve: Connector, halo: float) -> None:
     head = 4.0 * curve.width if curve.arrow else 0.0
     end = curve.end[0] - head, curve.end[1]
     pen.polygon(_fine(_ribbon(curve.start, end, curve.width / 2 + halo)), fill=255)

@@ -13,12 +13,12 @@ from torch import Tensor
 from sess_lightning.checks import check_count
 from sess_lightning.pixels import resize
 from sess_lightning.render.colormap import colorize, overlay
-from sess_lightning.render.connectors import Curve, with_curves
+from sess_lightning.render.connectors import Connector, with_connectors
 from sess_lightning.render.marks import draw_boxes
 from sess_lightning.render.page import MUTED, TEXT, Canvas
 from sess_lightning.render.panel import Fit, panel_size, resized
 from sess_lightning.render.paper_figures import check_image, in_image
-from sess_lightning.render.process_layout import Group, Place, Sheet, sheet_for
+from sess_lightning.render.process_layout import Group, Sheet, Spot, sheet_for
 from sess_lightning.sess.windows import Window
 
 if TYPE_CHECKING:  # SESSResult draws itself with this package
@@ -92,7 +92,7 @@ def process_figure(
     for scale, group in zip(scales, sheet.groups, strict=True):
         _draw_scale(canvas, scale, group, sheet)
     _write(canvas, sheet, result, number, title)
-    return with_curves(canvas.pixels(), list(_curves(sheet, scales)), MUTED)
+    return with_connectors(canvas.pixels(), list(_curves(sheet, scales)), MUTED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +169,7 @@ def _spread(things: Sequence[T], count: int) -> list[T]:
     return [things[round(i * (len(things) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
-def _lay(canvas: Canvas, picture: Tensor, place: Place) -> None:
+def _lay(canvas: Canvas, picture: Tensor, place: Spot) -> None:
     canvas.paste(place.x, place.y, resized(picture, Fit(place.height, place.width, 0, 0)))
 
 
@@ -245,24 +245,24 @@ def _write(canvas: Canvas, sheet: Sheet, result: SESSResult, number: int, title:
     )
 
 
-def _curves(sheet: Sheet, scales: Sequence[_Scale]) -> Iterator[Curve]:
+def _curves(sheet: Sheet, scales: Sequence[_Scale]) -> Iterator[Connector]:
     """The way of every picture, from left to right."""
     unit = sheet.text.height
     fine = max(1.0, unit / 64)
     count = sum(len(scale.patches) for scale in scales)
     arriving = iter(range(count))
     for scale, group in zip(scales, sheet.groups, strict=True):
-        yield Curve(sheet.image.right, group.scaled.left, fine, arrow=True)
+        yield Connector(sheet.image.right, group.scaled.left, fine, arrow=True)
         for patch, strip in zip(scale.patches, group.strips, strict=True):
-            yield Curve(_middle(patch.window, group.scaled), strip.patch.left, fine, dot=True)
-            yield Curve(strip.patch.right, strip.saliency.left, fine, arrow=True)
-            yield Curve(strip.saliency.right, strip.placed.left, fine, arrow=True)
+            yield Connector(_middle(patch.window, group.scaled), strip.patch.left, fine, dot=True)
+            yield Connector(strip.patch.right, strip.saliency.left, fine, arrow=True)
+            yield Connector(strip.saliency.right, strip.placed.left, fine, arrow=True)
             x, y, height, _ = sheet.fused
             end = x, y + height * (next(arriving) + 0.5) / count
-            yield Curve(strip.placed.right, end, unit * (_THIN + (_THICK - _THIN) * patch.weight))
+            yield Connector(strip.placed.right, end, unit * (_THIN + (_THICK - _THIN) * patch.weight))
 
 
-def _middle(window: Window, place: Place) -> tuple[float, float]:
+def _middle(window: Window, place: Spot) -> tuple[float, float]:
     """The middle of a window in the scaled image on the page."""
     x = place.x + place.width * (window.x1 + window.x2) / 2 / window.scaled_w
     y = place.y + place.height * (window.y1 + window.y2) / 2 / window.scaled_h

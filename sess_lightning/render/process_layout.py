@@ -26,7 +26,7 @@ class _Text(Layout):
         return max(11, round(self.height / 5.6))
 
 
-class Place(NamedTuple):
+class Spot(NamedTuple):
     """Where one picture stands, in pixels of the page."""
 
     x: int
@@ -48,15 +48,15 @@ class Place(NamedTuple):
 class Strip(NamedTuple):
     """Where one patch stands on its way."""
 
-    patch: Place
-    saliency: Place
-    placed: Place
+    patch: Spot
+    saliency: Spot
+    placed: Spot
 
 
 class Group(NamedTuple):
     """Where one scale stands, with its patches beside it."""
 
-    scaled: Place
+    scaled: Spot
     strips: list[Strip]
 
 
@@ -66,9 +66,9 @@ class Sheet(NamedTuple):
     text: Layout
     columns: list[int]  # left edges of image, scales, patches, maps, weighted maps and fused map; the page's right edge
     bottom: int  # of the pictures
-    image: Place
+    image: Spot
     groups: list[Group]
-    fused: Place
+    fused: Spot
 
     @property
     def height(self) -> int:
@@ -104,9 +104,9 @@ def sheet_for(image: Size, window: Size, scaled: Sequence[Size], patches: Sequen
     columns = list(accumulate(steps, initial=margin))
     columns[-1] += margin
 
-    def centred(column: int, y: float, room: float, size: Size) -> Place:
+    def centred(column: int, y: float, room: float, size: Size) -> Spot:
         left = columns[column] + (widths[column] - size[1]) // 2
-        return Place(left, round(y + (room - size[0]) / 2), *size)
+        return Spot(left, round(y + (room - size[0]) / 2), *size)
 
     groups = []
     for start, room, size, count in zip(accumulate(heights, initial=top), heights, sizes, patches, strict=False):

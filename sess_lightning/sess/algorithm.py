@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sess_lightning.checks import check_choice, check_count, check_images, check_share
 from sess_lightning.logits import ACTIVATIONS, check_targets, predicted_classes, read_logits
-from sess_lightning.pixels import Size, resize
+from sess_lightning.pixels import Size, minmax, resize
 from sess_lightning.probing import default_batch_size, model_device, probe
 from sess_lightning.saliency.base import Method
 from sess_lightning.saliency.registry import resolve_method
@@ -244,7 +244,7 @@ class SESS:
             weights = _weights(part.scores).to(part.maps.dtype)
             weights = weights if everything else weights[part.kept.to(weights.device)]
         fused = fusion.fuse(part.maps, kept_windows, weights, size, self.pool, self.threshold)
-        normalised, valid = fusion.minmax(fused)
+        normalised, valid = minmax(fused)
         fused = torch.where(valid, normalised if self.minmax else fused, 0)
         return fusion.smooth(fused) if self.smooth else fused, _Fused(
             valid=valid,

@@ -248,8 +248,8 @@ def test_a_process_sends_its_share_of_what_is_drawn(tmp_path, monkeypatch):
     )
 
     class FirstOfTwo(SESSCallback):
-        def _new_watch(self, trainer, loader):
-            watch = super()._new_watch(trainer, loader)
+        def _new_tracker(self, trainer, loader):
+            watch = super()._new_tracker(trainer, loader)
             watch.selection = SampleSelection(self.num_samples, None, 0, length=12, rank=0, world_size=2)
             return watch
 

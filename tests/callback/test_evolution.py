@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sess_lightning.callback.evolution import COLUMNS, MOST_FRAMES, Film, evenly
+from sess_lightning.callback.evolution import COLUMNS, MOST_FRAMES, Evolution, evenly
 from sess_lightning.render import MapRow
 from sess_lightning.render.page import BoardLayout
 
@@ -18,7 +18,7 @@ def row(value=0):
 
 
 def film(validations, places=((0, 0, 0),)):
-    made = Film()
+    made = Evolution()
     for number in range(validations):
         made.add(number, 10 * number, places, [row() for _ in places])
     return made
@@ -55,7 +55,7 @@ def test_no_more_columns_than_can_be_read():
 
 
 def test_a_sample_without_a_map_in_one_validation_leaves_its_place_empty():
-    made = Film()
+    made = Evolution()
     places = [(0, 0, 0), (0, 0, 3)]
     made.add(0, 5, places[:1], [row(200)])
     made.add(1, 10, places, [row(200), row(100)])
@@ -66,7 +66,7 @@ def test_a_sample_without_a_map_in_one_validation_leaves_its_place_empty():
 
 
 def test_frames_of_one_epoch_are_named_by_step():
-    made = Film()
+    made = Evolution()
     for step in (5, 10):
         made.add(0, step, [(0, 0, 0)], [row()])
     by_step = made.strip()

@@ -1,10 +1,10 @@
-"""A judge of single maps agrees with the metric over all of them."""
+"""A hit_rule of single maps agrees with the metric over all of them."""
 
 import pytest
 import torch
 from torchmetrics import MeanMetric
 
-from sess_lightning.callback.hits import Judge
+from sess_lightning.callback.hits import HitRule
 from sess_lightning.metrics import PointingGame
 
 GAMES = [
@@ -27,32 +27,32 @@ def samples(count=40):
 @pytest.mark.parametrize("game", GAMES, ids=repr)
 def test_the_share_of_hits_is_the_accuracy(game):
     maps, targets, objects = samples()
-    judge = Judge({"other": MeanMetric(), "game": game})
-    hits = [judge(*sample) for sample in zip(maps, targets.tolist(), objects, strict=True)]
+    hit_rule = HitRule({"other": MeanMetric(), "game": game})
+    hits = [hit_rule(*sample) for sample in zip(maps, targets.tolist(), objects, strict=True)]
     counted = [hit for hit in hits if hit is not None]
     metric = PointingGame(tolerance=game.tolerance, subset=game.subset)
     metric.update(maps, targets, objects)
-    assert judge.measured
-    assert judge.tolerance == game.tolerance
+    assert hit_rule.measured
+    assert hit_rule.tolerance == game.tolerance
     assert len(counted) == int(metric.pointing_total)
     assert 0 < sum(counted) < len(counted)
     assert sum(counted) / len(counted) == pytest.approx(float(metric.compute()))
 
 
 def test_the_one_named_pointing_judges():
-    judge = Judge({"near": PointingGame(tolerance=7), "pointing": PointingGame(tolerance=0)})
-    assert judge.tolerance == 0
-    assert Judge({"near": PointingGame(tolerance=7), "pointing": MeanMetric()}).tolerance == 7
+    hit_rule = HitRule({"near": PointingGame(tolerance=7), "pointing": PointingGame(tolerance=0)})
+    assert hit_rule.tolerance == 0
+    assert HitRule({"near": PointingGame(tolerance=7), "pointing": MeanMetric()}).tolerance == 7
 
 
 def test_without_a_pointing_metric_the_pixel_itself_counts():
-    judge = Judge({"other": MeanMetric()})
-    assert not judge.measured
-    assert judge.tolerance == 0
+    hit_rule = HitRule({"other": MeanMetric()})
+    assert not hit_rule.measured
+    assert hit_rule.tolerance == 0
 
 
 @pytest.mark.parametrize("objects", [None, {"boxes": torch.empty(0, 4), "labels": torch.empty(0, dtype=torch.long)},
                                      {"boxes": torch.tensor([[0, 0, 9, 9]]), "labels": torch.tensor([4])}])  # fmt: skip
 def test_what_counts_as_neither(objects, recwarn):
-    assert Judge({"pointing": PointingGame()})(torch.eye(20), 3, objects) is None
+    assert HitRule({"pointing": PointingGame()})(torch.eye(20), 3, objects) is None
     assert not recwarn

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from sess_lightning import SESS, SESSCallback
 from sess_lightning.callback.explainer import Explained
-from sess_lightning.callback.sample_rows import Look, map_rows
+from sess_lightning.callback.sample_rows import DisplayOptions, map_rows
 from sess_lightning.metrics import PointingGame, perturbation_curve
 from sess_lightning.render import charts, map_grid
 from sess_lightning.render.page import BoardLayout, Layout
@@ -82,7 +82,7 @@ def test_verdicts_drawn_are_those_counted(tmp_path, tolerance):
     found = ours.last_result
     assert t.callback_metrics["sess/pointing_acc"] == pytest.approx(np.mean(found.hits))
     assert t.callback_metrics["sess/base_pointing_acc"] == pytest.approx(np.mean(found.base_hits))
-    rows = map_rows(found, ours._story.look)
+    rows = map_rows(found, ours.reporter.display)
     assert [row.hit for row in rows] == found.hits
     assert {row.tolerance for row in rows} == {tolerance}
 
@@ -96,7 +96,7 @@ def test_the_curves_are_those_behind_the_areas(tmp_path):
     images, maps = torch.stack(found.images), torch.stack(found.maps)
     with torch.no_grad():
         expected = perturbation_curve(module.eval(), images, maps, found.targets, "insertion", steps=7).mean(0)
-    curve, area = ours._watches[0].curves(t.strategy)["insertion"]["SESS"]
+    curve, area = ours._trackers[0].curves(t.strategy)["insertion"]["SESS"]
     torch.testing.assert_close(curve, expected)
     assert area == pytest.approx(float(t.callback_metrics["sess/insertion_auc"]))
 
@@ -323,7 +323,7 @@ def test_masks_of_another_size_scale_the_tolerance():
         labels=torch.tensor([1]), predictions=torch.tensor([1]), scores=torch.tensor([0.5]), hits=[None],
         second_maps=[None], objects=[{"masks": masks, "labels": torch.tensor([1])}],
     )  # fmt: skip
-    (row,) = map_rows(found, Look((0, 0, 0), (1, 1, 1), tolerance=5))
+    (row,) = map_rows(found, DisplayOptions((0, 0, 0), (1, 1, 1), tolerance=5))
     assert row.tolerance == 10
     assert map_grid([row], "t").dtype == torch.uint8
 

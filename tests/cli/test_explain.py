@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from PIL import Image
 
 import sess_lightning.cli as cli
@@ -102,7 +103,13 @@ def test_the_target(tmp_path, weights, run, target, explained):
 
 def test_options_reach_the_algorithm(tmp_path, weights, run):
     photo = picture(tmp_path / "photo.png")
-    options = ["--scales=48,80", "--window=48", "--ratio=0.5", "--method=test_explain_photos.brightness", "--target=2"]
+    options = [
+        "--scales=48,80",
+        "--window=48",
+        "--ratio=0.5",
+        "--method=tests.cli.test_explain.brightness",
+        "--target=2",
+    ]
     assert run(photo, *options)[0] == 0
     sess = SESS(brightness, scales=[48, 80], window_size=48, prefilter_ratio=0.5)
     expected = sess(weights[1], [normalised(photo)], torch.tensor([2])).maps[0]
@@ -112,7 +119,7 @@ def test_options_reach_the_algorithm(tmp_path, weights, run):
 def test_without_sess_the_map_is_that_of_the_base_method(tmp_path, run):
     """Of brightness that is the photo's own grey, squashed to 64 x 64 and back."""
     photo = picture(tmp_path / "photo.png", size=(64, 64))
-    assert run(photo, "--sess=false", "--method=test_explain_photos.brightness")[0] == 0
+    assert run(photo, "--sess=false", "--method=tests.cli.test_explain.brightness")[0] == 0
     grey = normalised(photo).mean(0)
     expected = (grey - grey.min()) / (grey.max() - grey.min())
     assert np.load(tmp_path / "out" / "photo.npy") == pytest.approx(expected.numpy(), abs=1e-5)
@@ -191,7 +198,7 @@ def test_a_checkpoint_of_lit_classifier(tmp_path, run):
     """Network, number of classes and input size come from the checkpoint."""
     torch.manual_seed(1)
     classifier = LitClassifier("small_cnn", num_classes=3, input_size=48)
-    trainer = cli.Trainer(max_epochs=0, logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    trainer = Trainer(max_epochs=0, logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
     trainer.strategy.connect(classifier)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     photo = picture(tmp_path / "photo.png")

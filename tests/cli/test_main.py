@@ -6,6 +6,7 @@ import yaml
 
 import sess_lightning.cli as cli
 from sess_lightning.callback import SESSCallback
+from sess_lightning.cli.main import SESSCLI
 from sess_lightning.saliency import GradCAM
 
 
@@ -43,12 +44,12 @@ def test_quickstart_in_small(tmp_path, root, capsys):
 def test_the_method_in_yaml(tmp_path, root, form, monkeypatch):
     """Row 43."""
     seen = []
-    monkeypatch.setattr(cli.SESSCLI, "after_fit", lambda self: seen.append(self.trainer))
+    monkeypatch.setattr(SESSCLI, "after_fit", lambda self: seen.append(self.trainer))
     text = (root / "configs" / "quickstart.yaml").read_text()
     method = {
         "gradcam": "method: gradcam",
         "class": "method: {class_path: sess_lightning.saliency.GradCAM, init_args: {target_layer: model.features.3}}",
-        "function": "method: test_cli.brightness",
+        "function": "method: tests.cli.test_main.brightness",
     }[form]
     assert "method: gradcam" in text
     (tmp_path / "configs").mkdir()

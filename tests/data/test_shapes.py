@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sess_lightning.data import IMAGENET_MEAN, IMAGENET_STD, ShapeScenes
-from sess_lightning.data.shapes import SCENE_SIZES, TRAIN_SIZES, SceneDataset
+from sess_lightning.data.shapes.data_module import SCENE_SIZES, TRAIN_SIZES, SceneDataset
 from sess_lightning.data.shapes.drawing import MIN_CONTRAST
 from sess_lightning.data.shapes.scenes import draw_scene
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sess_lightning.render import MapRow, draw_peak, map_grid, marks, overlay, page, panel
-from sess_lightning.render import map_grid as grid
+from sess_lightning.render import MapRow, draw_peak, map_grid, marks, overlay, page, panel, text
+from sess_lightning.render.map_grid import _caption, _legend, _row_panels
 from sess_lightning.render.panel import fitted
 from tests.helpers.pictures import centre_of, is_colour, peaked, picture, row_of
 
@@ -59,7 +59,7 @@ class TestMapGrid:
     )
     def test_the_peak_is_centred_on_the_maximum(self, height, width, y, x):
         row = row_of(height, width, sess=peaked(height, width, y, x), boxes=None, base=None)
-        panel = grid._row_panels(row, (200, 200), has_base=False)[1]
+        panel = _row_panels(row, (200, 200), has_base=False)[1]
         wide = torch.nn.functional.pad(panel, (40, 40, 40, 40))
         fit = fitted(row.image, (200, 200))
         expected = fit.top + (y + 0.5) * fit.height / height - 0.5, fit.left + (x + 0.5) * fit.width / width - 0.5
@@ -71,23 +71,23 @@ class TestMapGrid:
     @pytest.mark.parametrize(("hit", "white"), [(True, True), (False, True), (None, False)])
     def test_the_tolerance_is_a_circle_in_pixels_of_the_image(self, hit, white):
         row = row_of(50, 50, sess=peaked(50, 50, 25, 25), boxes=None, hit=hit, tolerance=15, base=None)
-        panel = grid._row_panels(row, (200, 200), has_base=False)[1]
+        panel = _row_panels(row, (200, 200), has_base=False)[1]
         middle = 4 * 25.5 - 0.5
         for x in (middle - 60, middle + 60):  # 15 pixels, four times as large
             assert bool((panel[:, 101, int(x)] > 250).all()) == white
-        assert is_colour(grid._row_panels(row, (200, 200), has_base=False)[0], (255, 255, 255)).sum() == 0
+        assert is_colour(_row_panels(row, (200, 200), has_base=False)[0], (255, 255, 255)).sum() == 0
 
     def test_a_small_circle_stays_outside_of_the_mark(self):
         row = row_of(400, 400, sess=peaked(400, 400, 200, 200), boxes=None, tolerance=15, base=None)
-        panel = grid._row_panels(row, (224, 224), has_base=False)[1]
+        panel = _row_panels(row, (224, 224), has_base=False)[1]
         radius = 15 * 224 / 400
         reach = (is_colour(panel, HIT).nonzero() - 112).float().norm(dim=1).max()
         assert 3 <= reach < radius - 1
 
     def test_no_circle_without_tolerance(self):
         row = row_of(50, 50, sess=peaked(50, 50, 25, 25), boxes=None, base=None)
-        near = grid._row_panels(row, (200, 200), has_base=False)[1]
-        far = grid._row_panels(row_of(50, 50, sess=peaked(50, 50, 25, 25), boxes=None, base=None, tolerance=15),
+        near = _row_panels(row, (200, 200), has_base=False)[1]
+        far = _row_panels(row_of(50, 50, sess=peaked(50, 50, 25, 25), boxes=None, base=None, tolerance=15),
                                (200, 200), has_base=False)[1]  # fmt: skip
         outside = torch.ones(200, 200, dtype=torch.bool)
         outside[90:115, 90:115] = False
@@ -100,46 +100,46 @@ class TestMapGrid:
         layout = page.BoardLayout(100, 150, 4)
         drawn = map_grid(rows, "t", panel_height=100)
         assert drawn.shape[2] == layout.column(4)
-        panel = grid._row_panels(rows[0], (100, 150), True, True)[3]
+        panel = _row_panels(rows[0], (100, 150), True, True)[3]
         assert not is_colour(panel, HIT).any()
         assert not is_colour(panel, MISS).any()
         middle = centre_of(panel[:, :30, 100:], (255, 255, 255))
         assert middle == pytest.approx((2.5 * 5.5 - 0.5, 2.5 * 50.5 - 0.5 - 100), abs=0.5)
-        blank = grid._row_panels(rows[1], (100, 150), True, True)[3]
+        blank = _row_panels(rows[1], (100, 150), True, True)[3]
         assert is_colour(blank, PAGE).all()
 
     def test_equal_maxima_mark_the_first(self):
         saliency = torch.zeros(50, 50)
         saliency[10, 30] = saliency[40, 10] = 1
-        panel = grid._row_panels(row_of(50, 50, sess=saliency, boxes=None), (50, 50), has_base=False)[1]
+        panel = _row_panels(row_of(50, 50, sess=saliency, boxes=None), (50, 50), has_base=False)[1]
         assert centre_of(panel, HIT) == (10, 30)
 
     def test_a_constant_map_has_no_peak(self):
-        panel = grid._row_panels(row_of(sess=torch.zeros(40, 60), boxes=None), (80, 120), has_base=False)[1]
+        panel = _row_panels(row_of(sess=torch.zeros(40, 60), boxes=None), (80, 120), has_base=False)[1]
         assert not is_colour(panel, HIT).any()
 
     def test_boxes_are_scaled_with_the_image(self):
         row = row_of(20, 40, boxes=torch.tensor([[10.0, 5.0, 20.0, 15.0]]))
-        panel = grid._row_panels(row, (100, 100), has_base=False)[0]  # 2.5 times, 25 px of mount above
+        panel = _row_panels(row, (100, 100), has_base=False)[0]  # 2.5 times, 25 px of mount above
         white = is_colour(panel, (255, 255, 255)).nonzero()
         assert white.amin(0).tolist() == [25 + 12, 25]
         assert white.amax(0).tolist() == [25 + 37, 49]
 
     def test_the_aspect_is_kept_in_the_mount(self):
-        panel = grid._row_panels(row_of(20, 80, boxes=None), (100, 100), has_base=False)[0]
+        panel = _row_panels(row_of(20, 80, boxes=None), (100, 100), has_base=False)[0]
         inside = is_colour(panel, (128, 128, 128))
         assert inside.sum() == 25 * 100
         assert (is_colour(panel, MOUNT) | inside).all()
 
     def test_small_images_keep_square_pixels(self):
         image = picture(32, 32)
-        panel = grid._row_panels(row_of(32, 32, image=image, boxes=None), (224, 224), has_base=False)[0]
+        panel = _row_panels(row_of(32, 32, image=image, boxes=None), (224, 224), has_base=False)[0]
         assert torch.equal(panel, image.repeat_interleave(7, 1).repeat_interleave(7, 2))
 
     def test_an_image_of_the_panel_size_is_untouched(self):
         image = picture(64, 64)
         row = row_of(64, 64, image=image, boxes=None, sess=torch.zeros(64, 64))
-        panels = grid._row_panels(row, (64, 64), has_base=False)
+        panels = _row_panels(row, (64, 64), has_base=False)
         assert torch.equal(panels[0], image)
         assert torch.equal(panels[1], overlay(image, row.sess))
 
@@ -172,8 +172,8 @@ class TestMapGrid:
 
     def test_the_legend_names_what_occurs(self):
         layout = page.BoardLayout(100, 150, 3)
-        with_both = grid._legend([row_of()], layout)
-        hits_only = grid._legend([row_of(base=None, base_hit=None, boxes=None)], layout)
+        with_both = _legend([row_of()], layout)
+        hits_only = _legend([row_of(base=None, base_hit=None, boxes=None)], layout)
         assert is_colour(with_both, MISS).any()
         assert is_colour(hits_only, HIT).any()
         assert not is_colour(hits_only, MISS).any()
@@ -205,11 +205,11 @@ class TestCaption:
         ],
     )
     def test_words(self, changes, caption):
-        assert grid._caption(row_of(**changes), self.WIDE) == [caption]
+        assert _caption(row_of(**changes), self.WIDE) == [caption]
 
     def test_long_names_are_shortened_and_the_rest_is_kept(self):
         narrow = page.BoardLayout(224, 168, 2)
-        lines = grid._caption(row_of(label=LONG, prediction=LONG, explained=LONG, base_hit=None), narrow)
+        lines = _caption(row_of(label=LONG, prediction=LONG, explained=LONG, base_hit=None), narrow)
         assert len(lines) == 3
         assert lines[0].startswith("label Shetland sheep")
         assert lines[1].startswith("predicted Shetland sh")
@@ -217,7 +217,7 @@ class TestCaption:
         assert lines[2] == "SESS hit"
 
     def test_only_the_long_name_is_shortened(self):
-        lines = grid._caption(row_of(label="cat", prediction=LONG), page.BoardLayout(224, 168, 2))
+        lines = _caption(row_of(label="cat", prediction=LONG), page.BoardLayout(224, 168, 2))
         assert lines[0].startswith("label cat · predicted Shetland sh")
         assert lines[0].endswith("…")
 
@@ -225,7 +225,7 @@ class TestCaption:
     @given(label=st.text(max_size=60), prediction=st.text(max_size=60), width=st.integers(168, 336))
     def test_any_name_fits(self, label, prediction, width):
         layout = page.BoardLayout(224, width, 2)
-        lines = grid._caption(row_of(label=label, prediction=prediction), layout)
+        lines = _caption(row_of(label=label, prediction=prediction), layout)
         assert max(layout.font.getlength(line) for line in lines) <= layout.breadth
 
     @QUICK
@@ -259,8 +259,8 @@ class TestCaption:
         assert page.printable(name) == written
 
     def test_the_separator_is_in_the_font(self):
-        assert all(page._in_font(letter) for letter in page.DOT + "…=%")
-        assert not page._in_font("漢")
+        assert all(text._in_font(letter) for letter in text.DOT + "…=%")
+        assert not text._in_font("漢")
 
     def test_names_of_all_alphabets_are_drawn(self):
         map_grid([row_of(label="漢字 кот ☃", prediction="\ud800\x00\n")], "эпоха 3", 64)

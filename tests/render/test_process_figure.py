@@ -1,19 +1,21 @@
 """The figure of the process: everything stands where the result says."""
 
 import runpy
+from importlib import import_module
 
 import pytest
 import torch
 from PIL import Image
 
 from sess_lightning import SESS
-from sess_lightning.render import overlay, process_figure
-from sess_lightning.render import process_figure as process
-from sess_lightning.render.connectors import Curve, with_curves
+from sess_lightning.render import overlay, page, process_figure
+from sess_lightning.render.connectors import Connector, with_connectors
 from sess_lightning.render.marks import draw_boxes
 from sess_lightning.render.process_layout import sheet_for
 from tests.helpers.nets import small_cnn
 from tests.helpers.pictures import is_colour, picture
+
+MODULE = import_module("sess_lightning.render.process_figure")  # the function hides the module of its name
 
 IMAGE = picture(64, 96)
 WHITE = (255, 255, 255)
@@ -30,7 +32,7 @@ def drawn(monkeypatch):
 
     def draw(image, result, **options):
         seen = {"words": []}
-        write = process.Canvas.write
+        write = page.Canvas.write
 
         def spied_sheet(**measures):
             seen["sheet"] = sheet_for(**measures)
@@ -45,9 +47,9 @@ def drawn(monkeypatch):
             seen["curves"] = list(curves)
             return page
 
-        monkeypatch.setattr(process, "sheet_for", spied_sheet)
-        monkeypatch.setattr(process.Canvas, "write", spied_write)
-        monkeypatch.setattr(process, "with_curves", no_curves)
+        monkeypatch.setattr(MODULE, "sheet_for", spied_sheet)
+        monkeypatch.setattr(page.Canvas, "write", spied_write)
+        monkeypatch.setattr(MODULE, "with_connectors", no_curves)
         return process_figure(image, result, **options), seen["sheet"], seen["words"], seen["curves"]
 
     return draw
@@ -173,17 +175,17 @@ def test_curves_start_in_their_windows_and_are_as_thick_as_the_weights(drawn):
 
 def test_a_curve_covers_its_line_and_a_halo_and_nothing_else():
     page = torch.full((3, 20, 60), 250, dtype=torch.uint8)
-    found = with_curves(page, [Curve((10, 10), (50, 10), 4)], (200, 100, 50))
+    found = with_connectors(page, [Connector((10, 10), (50, 10), 4)], (200, 100, 50))
     assert is_colour(found, (200, 100, 50))[9:11, 12:48].all()
     assert (found[:, [7, 12], 12:48] < 125).all()  # dark on both sides, seen on a light picture
     beside = torch.ones(20, 60, dtype=torch.bool)
     beside[6:14, 9:52] = False
     assert (found[:, beside] == 250).all()
-    assert torch.equal(with_curves(page, [], (200, 100, 50)), page)
+    assert torch.equal(with_connectors(page, [], (200, 100, 50)), page)
 
 
 def test_a_curve_leaves_and_arrives_horizontally():
-    found = with_curves(torch.zeros(3, 60, 100, dtype=torch.uint8), [Curve((5, 10), (95, 50), 3)], WHITE)
+    found = with_connectors(torch.zeros(3, 60, 100, dtype=torch.uint8), [Connector((5, 10), (95, 50), 3)], WHITE)
     rows = [found[0, :, x].float().argmax().item() for x in (8, 50, 92)]
     assert rows == pytest.approx([10, 30, 50], abs=2)
 

@@ -221,7 +221,6 @@ def test_method_names():
         ({"threshold": 1.0}, "`threshold`"),
         ({"pool": "median"}, r"`pool` to be one of \('mean', 'plain_mean', 'max'\), but got 'median'"),
         ({"activation": "relu"}, "`activation`"),
-        ({"search": "greedy"}, "`search`"),
         ({"batch_size": 0}, "`batch_size`"),
     ],
 )

@@ -1,5 +1,5 @@
 """Scenes of drawn shapes with boxes: data that needs no download."""
 
-from sess_lightning.data.shapes.data_module import SceneDataset, ShapeScenes
+from sess_lightning.data.shapes.data_module import ShapeScenes
 
-__all__ = ["SceneDataset", "ShapeScenes"]
+__all__ = ["ShapeScenes"]
