@@ -249,9 +249,9 @@ def test_a_process_sends_its_share_of_what_is_drawn(tmp_path, monkeypatch):
 
     class FirstOfTwo(SESSCallback):
         def _new_tracker(self, trainer, loader):
-            watch = super()._new_tracker(trainer, loader)
-            watch.selection = SampleSelection(self.num_samples, None, 0, length=12, rank=0, world_size=2)
-            return watch
+            tracker = super()._new_tracker(trainer, loader)
+            tracker.selection = SampleSelection(self.num_samples, None, 0, length=12, rank=0, world_size=2)
+            return tracker
 
     callback = FirstOfTwo(num_samples=10, num_images=6)
     trainer(tmp_path, callback, logger=TensorBoardLogger(tmp_path)).validate(Module(), loader(), verbose=False)
