@@ -25,7 +25,10 @@ def real(root):
 
 @pytest.fixture(scope="session")
 def golden_photos(root):
-    """Folder of reference maps of photos whose licence is unknown: SESS_GOLDEN_PHOTOS, or ../shared/golden/sess_photos."""
+    """Folder of reference maps of photos: SESS_GOLDEN_PHOTOS, or ../shared/golden/sess_photos.
+
+    The photos' licence is unknown, so they are not part of the project.
+    """
     return outside_folder("SESS_GOLDEN_PHOTOS", root.parent / "shared" / "golden" / "sess_photos")
 
 
