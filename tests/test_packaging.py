@@ -88,7 +88,7 @@ def test_the_oldest_versions_are_the_bounds_of_pyproject(root, pyproject):
 
 def test_contributing_names_files_that_exist(root):
     text = (root / "CONTRIBUTING.md").read_text()
-    paths = re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|toml|yml|yaml|cff))`", text)
+    paths = re.findall(r"`((?:[\w.-]+/)+|(?:[\w.-]+/)*[\w-]+\.(?:py|md|toml|yml|yaml|txt))`", text)
     assert len(paths) > 20
     for path in (path for path in paths if "NAME" not in path):
         assert any((base / path).exists() for base in (root, root / "sess_lightning")), path
