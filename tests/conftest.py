@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,27 @@ def root():
 
 @pytest.fixture(scope="session")
 def real(root):
-    """Real weights and photos, which are not part of the project."""
-    folder = root.parent / "shared" / "real"
+    """Folder of real weights and photos, which are not part of the project: SESS_REAL_DATA, or ../shared/real."""
+    return outside_folder("SESS_REAL_DATA", root.parent / "shared" / "real")
+
+
+@pytest.fixture(scope="session")
+def golden_photos(root):
+    """Folder of reference maps of photos: SESS_GOLDEN_PHOTOS, or ../shared/golden/sess_photos.
+
+    The photos' licence is unknown, so they are not part of the project.
+    """
+    return outside_folder("SESS_GOLDEN_PHOTOS", root.parent / "shared" / "golden" / "sess_photos")
+
+
+def outside_folder(variable, default):
+    """The folder that an environment variable names, or the default one; skips where there is none."""
+    given = os.environ.get(variable)
+    folder = Path(given or default)
+    if given and not folder.is_dir():
+        pytest.fail(f"{variable} names {given}, which is no folder")
     if not folder.is_dir():
-        pytest.skip("real weights and photos are not at hand")
+        pytest.skip(f"{variable} is not set and {default} does not exist")
     return folder
 
 

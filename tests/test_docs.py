@@ -47,7 +47,7 @@ def test_files_that_are_named_exist(page, root):
 def test_settings_are_those_of_sess():
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", (DOCS / "how-it-works.md").read_text(), flags=re.MULTILINE)
     parameters = signature(SESS).parameters
-    assert {name for name, _ in rows} == set(parameters) - {"search"}  # which has one value only
+    assert {name for name, _ in rows} == set(parameters)
     for name, default in rows:
         found = parameters[name].default
         literal = default.strip("`").replace('"', "")

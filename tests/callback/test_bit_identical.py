@@ -239,7 +239,7 @@ def assert_equal(one, other, path):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_watched_training_ends_where_the_unwatched_ends(case, tmp_path):
-    """PITFALLS rows 1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 14, 24 and 48."""
+    """Rows 1, 2, 3, 4, 5, 7, 8, 11, 12, 13, 14, 24 and 48 of docs/pitfalls.md."""
     torch._dynamo.reset()
     expected = state(*run(case, tmp_path, watched=False))
     torch._dynamo.reset()

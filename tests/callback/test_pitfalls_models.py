@@ -1,4 +1,4 @@
-"""PITFALLS row by row: kinds of models and of their outputs. The other rows: `test_rows.py`."""
+"""Rows of docs/pitfalls.md about kinds of models and of their outputs; more of them are in test_pitfalls.py."""
 
 import weakref
 

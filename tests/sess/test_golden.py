@@ -66,14 +66,10 @@ def test_equals_the_published_implementation(net, name):
 
 
 @pytest.mark.parametrize("name", PHOTO_CASES)
-def test_equals_it_on_photos(net, name, root):
-    """The photos' licence is unknown, so they are no part of the project."""
-    path = root.parent / "shared" / "golden" / "sess_photos" / f"{name}.npz"
-    if not path.is_file():
-        pytest.skip("golden photos are not at hand")
+def test_equals_it_on_photos(net, name, golden_photos):
     # Group-CAM's weights are small differences of probabilities: in float32 the reference is 4e-6 from float64 here,
     # another machine as far to the other side. In float64 only the reference's own rounding is left.
-    check(net, np.load(path), torch.float64 if name.startswith("groupcam") else torch.float32)
+    check(net, np.load(golden_photos / f"{name}.npz"), torch.float64 if name.startswith("groupcam") else torch.float32)
 
 
 def check(net, case, dtype=torch.float32):
