@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sess_lightning import SESS, SESSCallback
+from sess_lightning import SESS
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -53,14 +53,6 @@ def test_settings_are_those_of_sess():
         literal = default.strip("`").replace('"', "")
         if found is not None:
             assert literal == (f"{found:g}" if isinstance(found, float) else str(found)), name
-
-
-def test_keys_are_those_of_the_callback():
-    """Each key and tag of the docstring's tables is explained, and no other is named."""
-    tabulated = set(re.findall(r"^\s*\| `(sess/\w+)`", SESSCallback.__doc__, flags=re.MULTILINE))
-    named = set(re.findall(r"`(sess/\w+)`", (DOCS / "watching.md").read_text()))
-    assert {"sess/pointing_acc", "sess/maps"} <= tabulated
-    assert named - {"sess/base_overall"} == tabulated
 
 
 @pytest.mark.slow

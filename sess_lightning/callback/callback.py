@@ -15,7 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sess_lightning.callback.explainer import Explained, TargetRule
-from sess_lightning.callback.keys import build_metrics
+from sess_lightning.callback.keys import EVOLUTION, build_metrics
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_sharding
 from sess_lightning.callback.validation import ValidationWork
 from sess_lightning.checks import check_choice
@@ -30,15 +30,16 @@ class SESSCallback(ValidationWork):
     It follows the same few validation samples through training, explains them on the trainer's own device, and leaves
     the training bit-identical. `trainer.validate` and `trainer.test` log the same keys.
 
-    **Logged**, every validation, for SESS and (with `base_` before the name) for its base method alone:
+    **Logged**, every validation, for SESS and, with `base_` before the name, for its base method alone (but for the
+    last three, which are not per method):
 
     | key | meaning | better | absent when |
     |---|---|---|---|
-    | `sess/insertion_auc` | class probability while the most salient pixels are inserted | higher | no valid map |
-    | `sess/deletion_auc` | class probability while the most salient pixels are deleted | lower | no valid map |
+    | `sess/insertion_auc` | mean class probability, most salient pixels inserted first | higher | no valid map |
+    | `sess/deletion_auc` | mean class probability, most salient pixels deleted first | lower | no valid map |
     | `sess/overall` | insertion minus deletion | higher | one of them is not measured |
     | `sess/pointing_acc` | share of samples whose peak hits an object of the class | higher | no boxes or masks |
-    | `sess/seconds` | time this callback took in this validation | lower | never |
+    | `sess/seconds` | time the callback took in this validation | lower | never |
     | `sess/num_samples` | samples explained, over all processes | | never |
     | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |
 
@@ -174,7 +175,7 @@ class SESSCallback(ValidationWork):
         try:
             self.reporter.close(trainer)
         except Exception:
-            rank_zero_warn(f"SESSCallback could not write `sess_evolution`:\n{traceback.format_exc()}")
+            rank_zero_warn(f"SESSCallback could not write `{self.prefix}_{EVOLUTION.name}`:\n{traceback.format_exc()}")
 
     def state_dict(self) -> dict[str, Any]:
         """Which samples are followed, so that a resumed training follows the same; never their pixels."""

@@ -1,29 +1,153 @@
-"""Every key that is logged: its title, direction, order and when it is absent."""
+"""Every key and tag that is logged: what it means, which way is better, its order, when it is absent.
+
+Code takes names, titles and directions from here. tests/callback/test_keys.py holds the tables of README.md, of
+docs/watching.md and of the docstring of `SESSCallback` against it, and a fit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
+from torch import Tensor
 from torchmetrics import Metric
 
 from sess_lightning.checks import check_choice
 from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
 
-_BUILT_IN: dict[str, Callable[[], Metric]] = {
-    "insertion": InsertionAUC,
-    "deletion": DeletionAUC,
-    "pointing": PointingGame,
-}
+BASE = "base_"
+"""Before the name of a key: the value of the base method alone."""
 
 
-BOOKS = ("seconds", "num_samples", "valid_fraction")
+class Key(NamedTuple):
+    """A number that every validation logs as `PREFIX/NAME`.
+
+    Attributes:
+        name: last part of the key, e.g. `"insertion_auc"`.
+        title: heading of its column in the summary; where there is a `metric`, also its name in
+            `SESSCallback(metrics=[...])`.
+        meaning: what it measures, for the tables of keys.
+        better: which way is better; `""` where neither is.
+        absent: when it is not logged, for the tables of keys.
+        per_method: logged for SESS and, as `PREFIX/base_NAME`, for the base method alone.
+        metric: class of the metric behind it.
+        difference: the two keys whose difference it is.
+    """
+
+    name: str
+    title: str
+    meaning: str
+    better: Literal["higher", "lower", ""]
+    absent: str
+    per_method: bool = True
+    metric: type[Metric] | None = None
+    difference: tuple[Key, Key] | None = None
+
+    @property
+    def direction(self) -> str:
+        """`"higher is better"` or `"lower is better"`."""
+        return f"{self.better} is better"
 
 
-KEYS = {"insertion": "insertion_auc", "deletion": "deletion_auc", "pointing": "pointing_acc"}
+INSERTION = Key(
+    name="insertion_auc",
+    title="insertion",
+    meaning="mean class probability, most salient pixels inserted first",
+    better="higher",
+    absent="no valid map",
+    metric=InsertionAUC,
+)
+DELETION = Key(
+    name="deletion_auc",
+    title="deletion",
+    meaning="mean class probability, most salient pixels deleted first",
+    better="lower",
+    absent="no valid map",
+    metric=DeletionAUC,
+)
+OVERALL = Key(
+    name="overall",
+    title="overall",
+    meaning="insertion minus deletion",
+    better="higher",
+    absent="one of them is not measured",
+    difference=(INSERTION, DELETION),
+)
+POINTING = Key(
+    name="pointing_acc",
+    title="pointing",
+    meaning="share of samples whose peak hits an object of the class",
+    better="higher",
+    absent="no boxes or masks",
+    metric=PointingGame,
+)
+SECONDS = Key(
+    name="seconds",
+    title="seconds",
+    meaning="time the callback took in this validation",
+    better="lower",
+    absent="never",
+    per_method=False,
+)
+NUM_SAMPLES = Key(
+    name="num_samples",
+    title="samples",
+    meaning="samples explained, over all processes",
+    better="",
+    absent="never",
+    per_method=False,
+)
+VALID_FRACTION = Key(
+    name="valid_fraction",
+    title="valid",
+    meaning="share of them whose map was neither constant nor NaN",
+    better="higher",
+    absent="no sample",
+    per_method=False,
+)
+
+KEYS = (INSERTION, DELETION, OVERALL, POINTING, SECONDS, NUM_SAMPLES, VALID_FRACTION)
+"""All keys, in the order of tables."""
+
+_KEY_NAMES = {key.title: key.name for key in KEYS if key.metric is not None}  # by name of the metric
+
+
+class Tag(NamedTuple):
+    """A picture or text that is shown under `PREFIX/NAME`.
+
+    Attributes:
+        name: last part of the tag.
+        what: what it shows, for the table of tags.
+        when: when it is written, for the table of tags.
+    """
+
+    name: str
+    what: str
+    when: str
+
+
+MAPS = Tag(
+    name="maps",
+    what="a row per sample: image, base map, SESS map; if misclassified, SESS of the prediction",
+    when="validation",
+)
+CURVES = Tag(name="curves", what="mean insertion and deletion curves", when="validation")
+POINTING_PER_CLASS = Tag(
+    name="pointing_per_class", what="pointing accuracy by class, if there are two", when="validation"
+)
+EVOLUTION = Tag(
+    name="evolution",
+    what="filmstrip over the epochs; PNG and GIF of it in the log folder or `save_dir`",
+    when="end of `fit`",
+)
+RUN = Tag(name="run", what="settings and samples, as text", when="first validation")
+
+TAGS = (MAPS, CURVES, POINTING_PER_CLASS, EVOLUTION, RUN)
+"""All tags, in the order of tables."""
 
 
 def build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Metric]:
-    """Metrics by name, or as they are.
+    """Metrics by name: those named are made with their defaults, those of a mapping are taken as they are.
 
     Raises:
         ValueError: if a name is unknown or a value is no metric.
@@ -39,36 +163,76 @@ def build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Me
         raise ValueError(
             f"Expected argument `metrics` to be a list of names or a mapping, but got the string {metrics!r}."
         )
+    known = {key.title: key.metric for key in KEYS if key.metric is not None}
     for name in metrics:
-        check_choice("metrics", name, tuple(_BUILT_IN))
-    return {name: _BUILT_IN[name]() for name in metrics}
+        check_choice("metrics", name, tuple(known))
+    return {name: known[name]() for name in metrics}
 
 
-Charts = dict[str, list[str]]
+def key_name(metric: str) -> str:
+    """Returns the name of the key under which the metric of this name is logged; its own name for a user's metric.
+
+    Example:
+        >>> key_name("pointing"), key_name("my_metric")
+        ('pointing_acc', 'my_metric')
+    """
+    return _KEY_NAMES.get(metric, metric)
 
 
-_LAST = ("insertion_auc", "base_insertion_auc", "deletion_auc", "base_deletion_auc")  # their difference says more
+def differences(values: Mapping[str, Tensor], before: str = "") -> dict[str, Tensor]:
+    """Returns the values of the keys that are the difference of two others, where both are there.
+
+    Args:
+        values: by name of the key.
+        before: `BASE` for the base method, else nothing.
+
+    Example:
+        >>> import torch
+        >>> differences({"insertion_auc": torch.tensor(0.75), "deletion_auc": torch.tensor(0.25)})
+        {'overall': tensor(0.5000)}
+    """
+    found: dict[str, Tensor] = {}
+    for key in KEYS:
+        if key.difference is not None:
+            first, second = (f"{before}{part.name}" for part in key.difference)
+            if first in values and second in values:
+                found[f"{before}{key.name}"] = values[first] - values[second]
+    return found
 
 
-def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> Charts:
-    """Titles of charts and the tags that each overlays: every metric with its base, insertion against deletion.
+def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> dict[str, list[str]]:
+    """Charts for TensorBoard's custom scalars: every metric with its base, insertion against deletion.
 
     Args:
         names: of the values logged, without prefix and suffix.
         prefix: of the keys, e.g. `"sess"`.
         suffix: of the keys, e.g. `"/dataloader_idx_1"`.
 
+    Returns:
+        The full keys that each chart overlays, by the chart's title.
+
     Example:
         >>> metric_charts(["insertion_auc", "base_insertion_auc", "seconds"], "sess", "")
         {'insertion_auc, SESS and base': ['sess/insertion_auc', 'sess/base_insertion_auc']}
     """
-    names = sorted((name for name in names if name not in BOOKS), key=lambda name: (name in _LAST, name))
-    bases = {f"base_{name}" for name in names} & set(names)
-    charts: Charts = {}
-    for name in names:
-        if name not in bases:
-            title = f"{name}, SESS and base" if f"base_{name}" in bases else name
-            charts[title] = [name, *{f"base_{name}"} & bases]
-    if {"insertion_auc", "deletion_auc"} <= set(names):
-        charts["insertion (higher is better) against deletion (lower is better)"] = ["insertion_auc", "deletion_auc"]
+    order = {key.name: number for number, key in enumerate(KEYS)}
+    parts = {part.name for key in KEYS if key.difference for part in key.difference}
+    without_chart = {key.name for key in KEYS if not key.per_method}
+
+    def place(name: str) -> tuple[bool, int, str]:
+        """The order of the table, metrics of the user's own behind it; last the keys whose difference says more."""
+        own = name.removeprefix(BASE)
+        return own in parts, order.get(own, len(KEYS)), name
+
+    logged = sorted(set(names) - without_chart, key=place)
+    charts: dict[str, list[str]] = {}
+    for name in logged:
+        if f"{BASE}{name}" in logged:
+            charts[f"{name}, SESS and base"] = [name, f"{BASE}{name}"]
+        elif name.removeprefix(BASE) == name or name.removeprefix(BASE) not in logged:
+            charts[name] = [name]
+    for key in KEYS:
+        if key.difference and {part.name for part in key.difference} <= set(logged):
+            title = " against ".join(f"{part.title} ({part.direction})" for part in key.difference)
+            charts[title] = [part.name for part in key.difference]
     return {title: [f"{prefix}/{name}{suffix}" for name in chosen] for title, chosen in charts.items()}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sess_lightning.callback.evolution import Evolution
 from sess_lightning.callback.explainer import Explained, Place, gathered, interleaved
-from sess_lightning.callback.keys import metric_charts
+from sess_lightning.callback.keys import CURVES, EVOLUTION, KEYS, MAPS, POINTING_PER_CLASS, RUN, Tag, metric_charts
 from sess_lightning.callback.loggers import log_folder, log_image, log_layout, log_text
 from sess_lightning.callback.run_text import run_text
 from sess_lightning.callback.sample_rows import DisplayOptions, draw_grid, map_rows
@@ -94,7 +94,7 @@ class Reporter:
         if introduces:
             samples = [(outcome.place, display.name(outcome.label)) for outcome in outcomes]
             text = run_text(*settings(), samples, tracker.selection.how)
-            log_text(trainer.loggers, f"{self.prefix}/run{suffix}", text, trainer.global_step)
+            log_text(trainer.loggers, self._tag(RUN, suffix), text, trainer.global_step)
         found = interleaved([one for one, _ in parts]).part(0, self.num_images)
         if draws and len(found):
             self._draw_maps(trainer, found, suffix, display)
@@ -105,7 +105,7 @@ class Reporter:
         evolutions, self._evolutions = dict(self._evolutions), defaultdict(Evolution)
         for suffix, evolution in evolutions.items():
             strip = evolution.strip()
-            tag = self._show(trainer, "evolution", suffix, strip)
+            tag = self._show(trainer, EVOLUTION, suffix, strip)
             folder = Path(self.save_dir) if self.save_dir is not None else log_folder(trainer.loggers)
             if folder is not None:
                 save_evolution(folder, tag, strip, evolution.sheets())
@@ -135,7 +135,7 @@ class Reporter:
     def _draw_maps(self, trainer: pl.Trainer, found: Explained, suffix: str, display: DisplayOptions) -> None:
         epoch, step = trainer.current_epoch, trainer.global_step
         grid = draw_grid(found, display, f"epoch {epoch} · step {step}")
-        tag = self._show(trainer, "maps", suffix, grid)
+        tag = self._show(trainer, MAPS, suffix, grid)
         if self.save_dir is not None:
             save_validation(Path(self.save_dir), tag, step, grid, found)
         if trainer.state.fn == "fit":
@@ -151,15 +151,18 @@ class Reporter:
     ) -> None:
         title = f"epoch {trainer.current_epoch} · step {trainer.global_step}"
         if curves:
-            self._show(trainer, "curves", suffix, _curves(curves, f"probability of the class, {title}"))
+            self._show(trainer, CURVES, suffix, _curves(curves, f"probability of the class, {title}"))
         classes = _by_class(outcomes, display)
         if len(classes) > 1:
-            self._show(trainer, "pointing_per_class", suffix, _bars(classes, f"pointing accuracy by class, {title}"))
+            self._show(trainer, POINTING_PER_CLASS, suffix, _bars(classes, f"pointing accuracy by class, {title}"))
 
-    def _show(self, trainer: pl.Trainer, name: str, suffix: str, picture: Tensor) -> str:
-        tag = f"{self.prefix}/{name}{suffix}"
-        for kind in log_image(trainer.loggers, tag, picture, trainer.global_step):
-            self._unable.setdefault(kind, tag)
+    def _tag(self, tag: Tag, suffix: str) -> str:
+        return f"{self.prefix}/{tag.name}{suffix}"
+
+    def _show(self, trainer: pl.Trainer, kind: Tag, suffix: str, picture: Tensor) -> str:
+        tag = self._tag(kind, suffix)
+        for unable in log_image(trainer.loggers, tag, picture, trainer.global_step):
+            self._unable.setdefault(unable, tag)
         return tag
 
 
@@ -170,12 +173,12 @@ def _outcomes(found: Explained) -> list[SampleOutcome]:
 
 
 def _curves(curves: Curves, title: str) -> Tensor:
-    better = {"insertion": "higher is better", "deletion": "lower is better"}
+    headings = {key.title: f"{key.title}: {key.direction}" for key in KEYS if key.title in curves}
     charts = {
-        f"{mode}: {better[mode]}": [Line(f"{who} {area:.3f}", curve) for who, (curve, area) in lines.items()]
+        headings[mode]: [Line(f"{who} {area:.3f}", curve) for who, (curve, area) in lines.items()]
         for mode, lines in curves.items()
     }
-    axes = {f"{mode}: {better[mode]}": f"pixels {mode[:-3]}ed, most salient first" for mode in curves}
+    axes = {headings[mode]: f"pixels {mode[:-3]}ed, most salient first" for mode in curves}  # inserted, deleted
     return curves_figure(charts, axes, title)
 
 

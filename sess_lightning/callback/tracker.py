@@ -15,7 +15,7 @@ from torchmetrics import Metric, MetricCollection
 
 from sess_lightning.callback.explainer import Explained, Place
 from sess_lightning.callback.hits import HitRule
-from sess_lightning.callback.keys import KEYS
+from sess_lightning.callback.keys import BASE, KEYS, NUM_SAMPLES, SECONDS, VALID_FRACTION, differences, key_name
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.metrics import DeletionAUC, InsertionAUC
 from sess_lightning.samples import Samples
@@ -49,7 +49,7 @@ class LoaderTracker:
         # compute_groups=False: torchmetrics would merge metrics whose states happen to be equal after the first update.
         self._metrics = {"": MetricCollection({k: m.clone() for k, m in metrics.items()}, compute_groups=False)}
         if compare_base:
-            self._metrics["base_"] = self._metrics[""].clone()
+            self._metrics[BASE] = self._metrics[""].clone()
         self._previous: dict[str, dict[int, Tensor]] = {}
         self._maps: dict[str, dict[int, Tensor]] = {}
         self.begin()
@@ -137,14 +137,13 @@ class LoaderTracker:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*compute.* method of metric .* was called before")
                 computed = collection.to(device).compute()
-            values.update({f"{prefix}{KEYS.get(name, name)}": value for name, value in _scalars(computed)})
-            if {f"{prefix}insertion_auc", f"{prefix}deletion_auc"} <= values.keys():
-                values[f"{prefix}overall"] = values[f"{prefix}insertion_auc"] - values[f"{prefix}deletion_auc"]
+            values.update({f"{prefix}{key_name(name)}": value for name, value in _scalars(computed)})
+            values.update(differences(values, prefix))
         values = {name: value for name, value in values.items() if torch.isfinite(value)}
-        values["seconds"] = torch.tensor(self.seconds, device=device)
-        values["num_samples"] = total
+        values[SECONDS.name] = torch.tensor(self.seconds, device=device)
+        values[NUM_SAMPLES.name] = total
         if total:
-            values["valid_fraction"] = valid / total
+            values[VALID_FRACTION.name] = valid / total
         return values
 
     def curves(self, strategy: Strategy) -> Curves:
@@ -160,7 +159,7 @@ class LoaderTracker:
                     if torch.isfinite(curve).all():
                         known = curves.setdefault(metric.mode, {})
                         known.setdefault("base" if prefix else "SESS", (curve, float(metric.compute())))
-        return {mode: curves[mode] for mode in ("insertion", "deletion") if mode in curves}
+        return {key.title: curves[key.title] for key in KEYS if key.title in curves}
 
 
 def _scalars(computed: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:

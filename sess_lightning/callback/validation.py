@@ -16,6 +16,7 @@ from torchmetrics import Metric
 
 from sess_lightning.callback.explainer import Explained, Explainer, TargetRule, in_smaller_batches
 from sess_lightning.callback.hits import HitRule
+from sess_lightning.callback.keys import SECONDS, VALID_FRACTION
 from sess_lightning.callback.reporter import Reporter, Settings
 from sess_lightning.callback.run_text import sess_settings, settings_of
 from sess_lightning.callback.sample_rows import DisplayOptions
@@ -161,12 +162,12 @@ class ValidationWork(Callback):
             if not values:
                 continue
             self.last_results[number] = tracker.found
-            if not values.get("valid_fraction"):
+            if not values.get(VALID_FRACTION.name):
                 self._warn_once(
                     "SESSCallback has no valid saliency map to measure in this validation; its metrics are not logged."
                 )
             self._draw(trainer, tracker, suffix, values)
-            values["seconds"] = torch.full_like(values["seconds"], tracker.seconds)  # with the drawing
+            values[SECONDS.name] = torch.full_like(values[SECONDS.name], tracker.seconds)  # with the drawing
             for name, value in values.items():
                 pl_module.log(f"{self.prefix}/{name}{suffix}", value, sync_dist=True, add_dataloader_idx=False)
         self._proven = self._proven or not failures

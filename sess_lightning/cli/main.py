@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime
 from sess_lightning.callback import SESSCallback
+from sess_lightning.callback.keys import BASE, KEYS
 from sess_lightning.cli.explain import WRONG_ARGUMENTS, explain
 
 _MORE = (
@@ -28,7 +29,6 @@ _BENCHMARKS: dict[str, Any] = {
     "runtime": runtime.runtime,
     "ablation": ablation.ablation,
 }
-_COLUMNS = {"insertion": "insertion_auc", "deletion": "deletion_auc", "overall": "overall", "pointing": "pointing_acc"}
 
 
 class SESSCLI(LightningCLI):
@@ -62,10 +62,10 @@ def summary(trainer: Trainer) -> str:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if not isinstance(callback, SESSCallback):
             continue
-        keys = {title: key for title, key in _COLUMNS.items() if f"{callback.prefix}/{key}" in metrics}
-        lines.append("".join(["", f"{callback.prefix:<10}", *(f"{title:>11}" for title in keys)]))
-        for row, start in (("base", f"{callback.prefix}/base_"), ("SESS", f"{callback.prefix}/")):
-            values = (metrics.get(f"{start}{key}") for key in keys.values())
+        keys = [key for key in KEYS if key.per_method and f"{callback.prefix}/{key.name}" in metrics]
+        lines.append("".join([f"{callback.prefix:<10}", *(f"{key.title:>11}" for key in keys)]))
+        for row, before in (("base", BASE), ("SESS", "")):
+            values = (metrics.get(f"{callback.prefix}/{before}{key.name}") for key in keys)
             lines.append(
                 "".join([f"{row:<10}", *(f"{'-' if v is None else format(float(v), '.3f'):>11}" for v in values)])
             )
