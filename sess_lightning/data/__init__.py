@@ -1,4 +1,4 @@
-"""Data to watch a classifier on: drawn shapes, which need no download, folders of photos, the paper's data sets."""
+"""Data modules: synthetic shapes (no download), folders of photos, and the data sets of the paper."""
 
 from sess_lightning.data.coco14 import COCO14
 from sess_lightning.data.coco_photos import CocoPhotos

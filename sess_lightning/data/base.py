@@ -1,4 +1,4 @@
-"""What the data sets of photos have in common: choosing by a seed, reading, normalising, batches."""
+"""Base class of the photo data sets: random subset, reading, normalisation, batches."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Sample = tuple[Tensor, dict[str, Tensor]]
 
 
 class Targets(Protocol):
-    """What is known about each photo; it may be made only when it is asked for."""
+    """Annotations by index of the photo. An implementation may build them on access."""
 
     def __getitem__(self, index: int, /) -> dict[str, Tensor]: ...
 
 
 class Photos(NamedTuple):
-    """The photos of a data set, none of them read yet."""
+    """Paths, annotations and class names of a data set. No photo has been read yet."""
 
     paths: Sequence[Path]
     targets: Targets
@@ -34,24 +34,25 @@ class Photos(NamedTuple):
 
 
 class PhotoData(LightningDataModule):
-    """Photos on disk, each at its own resolution, for `validate` and `test`; a subclass knows where they are.
+    """Base data module for photos on disk, each at its own resolution, for `validate` and `test`.
 
-    A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and a list of what is known about each.
+    A subclass implements `_find`, which lists the photos. A batch is a list of normalised images `(3, H, W)` of
+    different sizes and a list of one annotation dict per image.
 
     Args:
         root: folder of the data set.
         batch_size: photos per batch.
-        num_workers: processes that read photos.
-        limit: so many photos, chosen by `seed`, in their order; `None` takes all.
-        seed: of the choice.
+        num_workers: number of worker processes that read photos.
+        limit: number of photos to use, chosen at random by `seed` and kept in their order; `None` uses all.
+        seed: seed of that random choice.
         mean: per-channel mean to normalise with; ImageNet's by default, as torchvision's models expect.
-        std: per-channel standard deviation, likewise.
+        std: per-channel standard deviation to normalise with; ImageNet's by default.
 
     Raises:
-        ValueError: if `limit` is no positive number; from `setup`, if `root` does not hold what is expected.
+        ValueError: if `limit` is not positive; from `setup`, if `root` does not have the expected layout.
     """
 
-    layout: str  # what `root` is expected to hold, for errors
+    layout: str  # expected content of `root`, for error messages
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class PhotoData(LightningDataModule):
         self.class_names: dict[int, str] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the annotations; photos are read when they are needed."""
+        """Read the annotations. Photos are read on access."""
         if self.root is None:
             raise ValueError(
                 "Expected argument `root` to name a folder of photos: pass --data.root PHOTOS, or --root PHOTOS to a "
@@ -82,16 +83,16 @@ class PhotoData(LightningDataModule):
         self._photos = PhotoDataset(photos, self._chosen(len(photos.paths)), self.mean, self.std)
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """The photos in their order."""
+        """Returns a loader of the photos in their order."""
         return DataLoader(self._photos, self.batch_size, num_workers=self.num_workers, collate_fn=self.collate)
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """The same photos."""
+        """Returns the same loader as `val_dataloader`."""
         return self.val_dataloader()
 
     @staticmethod
     def collate(samples: list[Sample]) -> tuple[list[Tensor], Any]:
-        """A batch: the images, and what is known about them."""
+        """Collates samples into a list of images and a list of their annotations."""
         return [image for image, _ in samples], [target for _, target in samples]
 
     def _find(self, root: Path) -> Photos:
@@ -101,13 +102,13 @@ class PhotoData(LightningDataModule):
         return chosen(count, self.limit, self.seed)
 
     def _check(self, *paths: Path) -> None:
-        """Raise a `ValueError` that says the expected layout, unless all paths are there."""
+        """Raise a `ValueError` with the expected layout if a path does not exist."""
         for path in paths:
             if not path.exists():
                 raise ValueError(f"Found no {path}. {self.layout}")
 
     def _check_listed(self, kind: str, paths: Sequence[Path], source: Path) -> None:
-        """Raise a `ValueError` that counts the files that are missing and names some, unless all are there."""
+        """Raise a `ValueError` with the number of missing files and some of their names, if any is missing."""
         missing = [path for path in paths if not path.is_file()]
         if missing:
             shown = ", ".join(path.name for path in missing[:3])
@@ -117,13 +118,13 @@ class PhotoData(LightningDataModule):
 
 
 class PhotoDataset(Dataset[Sample]):
-    """Photos as `(image, target)`.
+    """Dataset of `(image, target)`.
 
     Args:
-        photos: of a data set.
-        numbers: which of them.
+        photos: the photos of a data set.
+        numbers: indices of the photos to use.
         mean: per-channel mean to normalise with.
-        std: per-channel standard deviation.
+        std: per-channel standard deviation to normalise with.
     """
 
     def __init__(self, photos: Photos, numbers: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> None:
@@ -137,12 +138,15 @@ class PhotoDataset(Dataset[Sample]):
         number = self.numbers[index]
         pixels = TF.to_dtype(TF.pil_to_tensor(_read(self.photos.paths[number])), torch.float32, scale=True)
         known = self.photos.targets[number]
-        own = {key: value.clone() for key, value in known.items()}  # a validation_step may change its batch
+        # Cloned, as a validation_step may change its batch in place.
+        own = {key: value.clone() for key, value in known.items()}
         return TF.normalize(pixels, self.mean, self.std), own
 
 
 def chosen(count: int, limit: int | None, seed: int) -> Sequence[int]:
-    """The numbers of `limit` photos out of `count`, drawn by a seed, ascending; `None` takes all.
+    """Returns the indices of `limit` out of `count` photos, drawn at random by `seed`, ascending.
+
+    `limit=None` returns all indices.
 
     Example:
         >>> chosen(3, None, 0), len(chosen(9, 4, 0)), chosen(9, 4, 0) == chosen(9, 4, 0)
@@ -155,9 +159,9 @@ def chosen(count: int, limit: int | None, seed: int) -> Sequence[int]:
 
 
 def _read(path: Path) -> Image.Image:
-    """A photo in RGB as it is stored: annotations count the pixels in the file, whatever its EXIF data say."""
+    """Read a photo in RGB, without EXIF rotation: annotations refer to the pixels as stored in the file."""
     try:
         with Image.open(path) as photo:
             return photo.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises for broken files
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # raised by Pillow for broken files
         raise ValueError(f"Could not read the photo {path}: {error}. Mend it or take it out of the list.") from error

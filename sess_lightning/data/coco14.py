@@ -1,4 +1,4 @@
-"""MS COCO 2014, validation split: photos with the masks of 80 classes."""
+"""MS COCO 2014, validation split: photos with masks of 80 classes."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ _NEEDED = ("category_id", "bbox", "segmentation")
 
 
 class COCO14(PhotoData):
-    """The 40504 photos of MS COCO's val2014, with the masks of 80 classes, for `validate` and `test`.
+    """The 40504 photos of MS COCO's val2014 with masks of 80 classes, for `validate` and `test`.
 
-    A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and a list of detection targets: `masks`
-    `(N, H, W)` bool, `boxes` `(N, 4)` xyxy in pixels, `labels` `(N,)` long, positions in the ordered list of the
-    category ids, which has gaps, `iscrowd` `(N,)` long, and `image_id`. Photos without annotations stay in, with empty
-    targets. Masks are drawn when their photo is read. Needs pycocotools.
+    A batch is a list of normalised images `(3, H, W)` of different sizes and a list of detection targets with `masks`
+    `(N, H, W)` bool, `boxes` `(N, 4)` xyxy in pixels, `labels` `(N,)` long, `iscrowd` `(N,)` long and `image_id`.
+    A label is the position of the category in the sorted list of category ids (the ids themselves have gaps). Photos
+    without annotations are included, with empty targets. Masks are rasterised when their photo is read. Needs
+    pycocotools.
 
     Args:
         root: folder with `val2014/` and `annotations/instances_val2014.json`.
         batch_size: photos per batch.
-        num_workers: processes that read photos.
-        limit: so many photos, chosen by `seed`, in their order; `None` takes all.
-        seed: of the choice.
+        num_workers: number of worker processes that read photos.
+        limit: number of photos to use, chosen at random by `seed` and kept in their order; `None` uses all.
+        seed: seed of that random choice.
         mean: per-channel mean to normalise with; ImageNet's by default, as torchvision's models expect.
-        std: per-channel standard deviation, likewise.
+        std: per-channel standard deviation to normalise with; ImageNet's by default.
 
     Raises:
         ModuleNotFoundError: from `setup`, without pycocotools.
-        ValueError: from `setup`, if `root` does not hold what is expected.
+        ValueError: from `setup`, if `root` does not have the expected layout.
 
     Example::
 
@@ -68,7 +69,7 @@ class COCO14(PhotoData):
         from pycocotools.coco import COCO
 
         try:
-            with redirect_stdout(io.StringIO()):  # it prints how far it is
+            with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
                 coco = COCO(str(file))
             if not coco.imgs or not coco.cats:
                 raise KeyError("images or categories")
@@ -83,16 +84,16 @@ class COCO14(PhotoData):
 
 @dataclass
 class _Objects:
-    """What is in each photo, drawn when it is asked for: all masks of val2014 would fill 90 GB."""
+    """Detection targets, built on access: all masks of val2014 together would take 90 GB."""
 
     coco: Any
     photos: list[int]
-    labels: dict[int, int]  # by category id
+    labels: dict[int, int]  # category id -> class index
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         photo = self.photos[index]
         size = (self.coco.imgs[photo]["height"], self.coco.imgs[photo]["width"])
-        found = self.coco.imgToAnns[photo]  # crowds too
+        found = self.coco.imgToAnns[photo]  # including crowds
         corner_size = torch.tensor([one["bbox"] for one in found], dtype=torch.float32).reshape(-1, 4)
         masks = [self.coco.annToMask(one) for one in found]
         return {

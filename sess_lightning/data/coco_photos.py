@@ -1,4 +1,4 @@
-"""Any folder of photos with boxes in COCO format, each photo at its own resolution."""
+"""A folder of photos with boxes in COCO format, each photo at its own resolution."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 class CocoPhotos(PhotoData):
     """Photos with boxes, for `validate` and `test`.
 
-    A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and a list of detection targets: `boxes`
-    `(N, 4)` xyxy in pixels, `labels` `(N,)` long, `iscrowd` `(N,)`, `image_id`.
+    A batch is a list of normalised images `(3, H, W)` of different sizes and a list of detection targets with `boxes`
+    `(N, 4)` xyxy in pixels, `labels` `(N,)` long, `iscrowd` `(N,)` long and `image_id`.
 
     Args:
-        root: folder with `images/` and `annotations.json` in COCO format; `category_id` is the model's class index as
-            it is.
+        root: folder with `images/` and `annotations.json` in COCO format; `category_id` is used as the model's class
+            index.
         batch_size: photos per batch.
-        num_workers: processes that read photos.
-        limit: only the first so many photos; `None` takes all.
+        num_workers: number of worker processes that read photos.
+        limit: number of photos to use, from the first on; `None` uses all.
         mean: per-channel mean to normalise with; ImageNet's by default, as torchvision's models expect.
-        std: per-channel standard deviation, likewise.
+        std: per-channel standard deviation to normalise with; ImageNet's by default.
 
     Raises:
-        ValueError: from `setup`, if `root` does not hold what is expected; says what is missing.
+        ValueError: from `setup`, if `root` does not have the expected layout; the message names what is missing.
 
     Example::
 

@@ -20,21 +20,21 @@ _CLASSES = 1000
 class ImageNet(PhotoData):
     """The 50000 photos of ImageNet's validation split, for `validate` and `test`.
 
-    A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and their labels `(B,)` long: positions in
-    the ordered list of the class folders, which for all 1000 is the order of torchvision's networks. There are no
-    boxes.
+    A batch is a list of normalised images `(3, H, W)` of different sizes and their labels `(B,)` long. A label is the
+    position of the class folder in sorted order; with all 1000 folders this is the class order of torchvision's
+    networks. There are no boxes.
 
     Args:
-        root: folder with `val/WNID/*.JPEG`, a folder a class.
+        root: folder with `val/WNID/*.JPEG`, one folder per class.
         batch_size: photos per batch.
-        num_workers: processes that read photos.
-        limit: so many photos, chosen by `seed`, in their order; `None` takes all.
-        seed: of the choice.
+        num_workers: number of worker processes that read photos.
+        limit: number of photos to use, chosen at random by `seed` and kept in their order; `None` uses all.
+        seed: seed of that random choice.
         mean: per-channel mean to normalise with; ImageNet's by default, as torchvision's models expect.
-        std: per-channel standard deviation, likewise.
+        std: per-channel standard deviation to normalise with; ImageNet's by default.
 
     Raises:
-        ValueError: from `setup`, if `root` does not hold what is expected.
+        ValueError: from `setup`, if `root` does not have the expected layout.
 
     Example::
 
@@ -49,7 +49,7 @@ class ImageNet(PhotoData):
 
     @staticmethod
     def collate(samples: list[Sample]) -> tuple[list[Tensor], Any]:
-        """A batch: the images, and their labels `(B,)`."""
+        """Collates samples into a list of images and their labels `(B,)`."""
         return [image for image, _ in samples], torch.stack([target["label"] for _, target in samples])
 
     def _find(self, root: Path) -> Photos:
@@ -57,7 +57,7 @@ class ImageNet(PhotoData):
         self._check(folder)
         try:
             found = ImageFolder(str(folder))
-        except FileNotFoundError as error:  # no class folders, or an empty one
+        except FileNotFoundError as error:  # there are no class folders, or one is empty
             raise ValueError(f"{error} {self.layout}") from error
         strange = [name for name in found.classes if not re.fullmatch(r"n\d{8}", name)]
         if strange:

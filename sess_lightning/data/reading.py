@@ -1,4 +1,4 @@
-"""One photo from disk as a picture, upright, of bounded size."""
+"""Reads one photo from disk: rotated upright, in RGB, with a bounded size."""
 
 from __future__ import annotations
 
@@ -15,36 +15,38 @@ MAX_ASPECT = 16
 
 
 class Photo(NamedTuple):
-    """A photo as it was read."""
+    """A photo and its size in the file."""
 
     picture: Tensor  # (3, H, W) uint8
-    stored_size: tuple[int, int]  # height and width in the file, upright
+    stored_size: tuple[int, int]  # height and width in the file, after EXIF rotation
 
     @property
     def reduced(self) -> bool:
-        """Whether it was read at a smaller size than the file's."""
+        """Whether the photo was scaled down when it was read."""
         return tuple(self.picture.shape[1:]) != self.stored_size
 
 
 def read_photo(path: str | Path, max_side: int) -> Photo:
-    """Read a photo upright, as its EXIF data says, in RGB, its longer side at most `max_side`.
+    """Read a photo in RGB, rotated as its EXIF data says, with a longer side of at most `max_side`.
 
-    Memory stays bounded: a JPEG is decoded at a fraction of its size where that is enough, and of other formats at most
-    what Pillow allows (179 million pixels) is decoded. Transparent parts become white, 16 bits become 8.
+    Memory is bounded: a JPEG is decoded at a reduced size where that is enough, and other formats up to Pillow's limit
+    of 179 million pixels. Transparent pixels become white; 16-bit channels are reduced to 8 bits.
 
     Args:
-        path: any file that Pillow reads; of several frames the first.
-        max_side: pixels; larger photos are scaled down.
+        path: any file that Pillow can read; of several frames the first is used.
+        max_side: maximum of the longer side in pixels; larger photos are scaled down.
 
     Raises:
-        ValueError: if the file is missing, no picture, broken, too large, or more than 16 times as long as wide.
+        ValueError: if the file is missing, is not an image, is broken or too large, or if one side is more than 16
+            times the other.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no {'such file' if not path.exists() else 'file, only a folder'}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # scaled down here, and the caller says so
+            # Not shown: the photo is scaled down here, and the caller reports it.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as file:
                 height, width = _upright_size(file)
                 _check_aspect(height, width)
@@ -58,12 +60,12 @@ def read_photo(path: str | Path, max_side: int) -> Photo:
 
 
 def _upright_size(file: Image.Image) -> tuple[int, int]:
-    turned = file.getexif().get(0x0112, 1) >= 5  # the orientations that exchange width and height
+    turned = file.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 exchange width and height
     return (file.width, file.height) if turned else (file.height, file.width)
 
 
 def _check_aspect(height: int, width: int) -> None:
-    """A strip would be scaled until its short side covers the window: its long side would fill the memory."""
+    """Refuse very long images: SESS scales the short side to the window, so the long side would exhaust the memory."""
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise ValueError(
             f"the picture of {width} x {height} pixels is more than {MAX_ASPECT} times as long as wide. Crop it."
@@ -79,7 +81,7 @@ def _decoded(file: Image.Image, max_side: int) -> Tensor:
         photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo.convert("RGBA"))
     elif photo.mode == "P":
         photo = photo.convert("RGB")
-    photo.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)  # decodes a JPEG at a fraction of its size
+    photo.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)  # decodes a JPEG at a reduced size
     if photo is not file:
         photo.info.update({key: value for key, value in file.info.items() if key == "exif"})
     upright = ImageOps.exif_transpose(photo).convert("RGB")

@@ -27,25 +27,26 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 class VOC07(PhotoData):
-    """The 4952 photos of PASCAL VOC 2007's test split, with the boxes of 20 classes, for `validate` and `test`.
+    """The 4952 photos of PASCAL VOC 2007's test split with boxes of 20 classes, for `validate` and `test`.
 
-    A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and a list of detection targets: `boxes`
-    `(N, 4)` `(xmin - 1, ymin - 1, xmax, ymax)` of the file, which counts pixels from 1 and includes the last, `labels`
-    `(N,)` long, positions in `VOC_CLASSES`, and `difficult` `(N,)` long, 1 for objects that are hard to recognise.
+    A batch is a list of normalised images `(3, H, W)` of different sizes and a list of detection targets with `boxes`
+    `(N, 4)` xyxy in pixels, `labels` `(N,)` long (positions in `VOC_CLASSES`) and `difficult` `(N,)` long, 1 for
+    objects marked as hard to recognise. Boxes are `(xmin - 1, ymin - 1, xmax, ymax)` of the file, which counts pixels
+    from 1 and includes the last one.
 
     Args:
-        root: folder with `VOCdevkit/VOC2007/`, as the archive unpacks.
-        download: whether torchvision may fetch the archive into `root` (450 MB) if the photos are not there.
+        root: folder with `VOCdevkit/VOC2007/`, as unpacked from the archive.
+        download: whether torchvision may download the archive (450 MB) into `root` if the photos are missing.
         batch_size: photos per batch.
-        num_workers: processes that read photos.
-        limit: so many photos, chosen by `seed`, in their order; `None` takes all.
-        seed: of the choice.
+        num_workers: number of worker processes that read photos.
+        limit: number of photos to use, chosen at random by `seed` and kept in their order; `None` uses all.
+        seed: seed of that random choice.
         mean: per-channel mean to normalise with; ImageNet's by default, as torchvision's models expect.
-        std: per-channel standard deviation, likewise.
+        std: per-channel standard deviation to normalise with; ImageNet's by default.
 
     Raises:
-        ValueError: from `prepare_data`, if the archive cannot be had; from `setup`, if `root` does not hold what is
-            expected, or an annotation cannot be read.
+        ValueError: from `prepare_data`, if the download fails; from `setup`, if `root` does not have the expected
+            layout or an annotation cannot be read.
 
     Example::
 
@@ -73,12 +74,12 @@ class VOC07(PhotoData):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Fetch the archive and unpack it, once per machine, if `download` allows it and the photos are not there."""
+        """Download and unpack the archive, once per machine, if `download` is true and the photos are missing."""
         if not self.download or self.root is None or (Path(self.root) / _SPLIT).is_file():
             return
         try:
             VOCDetection(self.root, **_OFFICIAL, download=True)
-        except (OSError, RuntimeError) as error:  # no connection; an archive that is not what was expected
+        except (OSError, RuntimeError) as error:  # no connection, or a wrong checksum
             raise ValueError(
                 f"Could not download VOC07 to {self.root}: {type(error).__name__} {error} Get VOCtest_06-Nov-2007.tar "
                 "another way and unpack it there."
@@ -94,7 +95,7 @@ class VOC07(PhotoData):
 
 
 def _target(file: Path) -> dict[str, Tensor]:
-    """The objects of one annotation file."""
+    """Reads the detection target from one annotation file."""
     try:
         root = ElementTree.parse(file).getroot()  # noqa: S314  the user's own file
         objects = VOCDetection.parse_voc_xml(root)["annotation"]["object"]

@@ -183,11 +183,12 @@ def drift(kwargs):
 
 @dataclass(frozen=True)
 class Case:
-    """A metric, the keywords it takes, and an independent reference of its value."""
+    """A metric, the keywords it takes, an independent reference of its value, and which way is better."""
 
     make: Callable
     keywords: tuple[str, ...]
     reference: Callable
+    higher_is_better: bool | None = True
 
     def of(self, kwargs):
         return {key: kwargs[key] for key in self.keywords}
@@ -201,11 +202,11 @@ CASES = {
         CURVE,
         lambda k: mean_auc(k, "insertion"),
     ),
-    "deletion": Case(lambda: DeletionAUC(STEPS), CURVE, lambda k: mean_auc(k, "deletion")),
+    "deletion": Case(lambda: DeletionAUC(STEPS), CURVE, lambda k: mean_auc(k, "deletion"), higher_is_better=False),
     "pointing": Case(lambda: PointingGame(8, tolerance=TOLERANCE), PLACES, pointing),
     "energy": Case(EnergyPointingGame, PLACES, energy),
     "max_box": Case(lambda: MaxBoxAccuracy(IOUS, THRESHOLDS), PLACES, max_box),
-    "drift": Case(SaliencyDrift, ("saliency", "previous"), drift),
+    "drift": Case(SaliencyDrift, ("saliency", "previous"), drift, higher_is_better=None),
 }
 
 

@@ -133,6 +133,10 @@ def test_every_name_is_documented(root):
     assert sorted(documented_costs(root)) == method_names()
     first_table = (root / "docs" / "methods.md").read_text().split("## What a patch costs")[0]
     assert sorted(re.findall(r"^\| `([a-z_+]+)` \|", first_table, re.MULTILINE)) == method_names()
+    readme = (root / "README.md").read_text()
+    table = readme.split("| `method=` | passes a patch |")[1].split("\n\n")[0]
+    assert sorted(re.findall(r'`"([a-z_+]+)"`', table)) == method_names()
+    assert f"SESS over {len(method_names())} base methods" in readme
 
 
 @pytest.mark.parametrize("name", method_names())

@@ -1,4 +1,4 @@
-"""Scenes of drawn shapes with boxes: data that needs no download."""
+"""Synthetic scenes of shapes with boxes; nothing is downloaded."""
 
 from sess_lightning.data.shapes.data_module import ShapeScenes
 

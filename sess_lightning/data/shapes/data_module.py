@@ -1,8 +1,8 @@
-"""ShapeScenes: a data set that is drawn on the fly, from a seed, with boxes.
+"""ShapeScenes: a synthetic data set with boxes, generated on the fly from a seed.
 
-It holds the difficulties that SESS is made for: objects over a wide range of sizes, several instances, clutter and
-distracting texture that belong to no class. The classifier learns from scenes of its own input size; it is watched on
-scenes two to three times as large, in which the objects are small.
+The scenes contain the difficulties that SESS addresses: objects over a wide range of sizes, several instances, and
+clutter and texture that belong to no class. Training scenes have the input size of the classifier. Validation scenes
+are two to three times as large, so that the objects are small in them.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from sess_lightning.data.shapes.outlines import CLASSES
 from sess_lightning.data.shapes.scenes import Scene, draw_scene
 
 TRAIN_SIZES = (0.16, 0.92)
-"""Smallest and largest object of a training scene, as shares of the window: 10 to 59 pixels of 64."""
+"""Smallest and largest object of a training scene, as fractions of the window: 10 to 59 pixels for a window of 64."""
 
 SCENE_SIZES = (0.22, 0.70)
-"""The same in validation and test scenes: 14 to 45 pixels for a window of 64."""
+"""Smallest and largest object of a validation or test scene, as fractions of the window: 14 to 45 pixels for 64."""
 
 _SPLITS = {"train": 0, "val": 1, "test": 2}
-_CACHE_BYTES = 2**29  # drawn scenes are kept up to half a GiB: some 40,000 training scenes of 64 x 64
+_CACHE_BYTES = 2**29  # cache of drawn scenes, 0.5 GiB: about 40,000 training scenes of 64 x 64
 
 Target = dict[str, Tensor]
 
 
 class SceneDataset(Dataset[Scene]):
-    """Scenes of one split; scene `i` depends on the seed, the split and `i`, and on nothing else.
+    """The scenes of one split. Scene `i` is a function of the seed, the split and `i` only.
 
-    What was drawn is kept, so that only the first epoch pays for the drawing (with workers, each keeps its own).
+    Drawn scenes are cached, so that only the first epoch draws them. Each worker process has a cache of its own.
 
     Args:
-        split: `"train"`, `"val"` or `"test"`: three streams of scenes that have nothing in common.
+        split: `"train"`, `"val"` or `"test"`; the splits use independent random streams.
         size: number of scenes.
-        shape: height and width in pixels.
-        sizes: smallest and largest object in pixels.
-        num_classes: scene `i` is of class `i % num_classes`, so that all classes are equally frequent.
-        seed: the seed.
+        shape: height and width of a scene in pixels.
+        sizes: size of the smallest and the largest object in pixels.
+        num_classes: number of classes; scene `i` has class `i % num_classes`, so that all are equally frequent.
+        seed: seed of the scenes.
     """
 
     def __init__(
@@ -69,33 +69,32 @@ class SceneDataset(Dataset[Scene]):
 
 
 class ShapeScenes(LightningDataModule):
-    """Drawn shapes in drawn clutter: a classification task with boxes that needs no files.
+    """Synthetic classification task with boxes: shapes of one class among clutter. Needs no files.
 
-    The classes are disc, square, triangle, star, cross, ring, arrow and heart, the first `num_classes` of them. Every
-    scene shows one to three objects of one class, each in a colour that stands out from the ground
-    (`drawing.MIN_CONTRAST`), among shapes that belong to no class - crescents, arcs, shards, bars - and patches of
-    texture.
+    The classes are the first `num_classes` of disc, square, triangle, star, cross, ring, arrow and heart. A scene
+    contains one to three objects of one class, each in a colour with a minimum contrast to the background
+    (`drawing.MIN_CONTRAST`), shapes that belong to no class (crescents, arcs, shards, bars) and textured patches.
 
     A training batch is `(images, labels)`: `(B, 3, window, window)` float32, normalised, and `(B,)` long. A validation
-    or test batch is `(images, targets)`: `(B, 3, H, W)` and for each image a detection target with `boxes` `(N, 4)`
-    float x1, y1, x2, y2 in pixels (x2 and y2 exclusive, tight around the pixels drawn), `labels` `(N,)` long, and the
-    scene's class `label`, a long scalar.
+    or test batch is `(images, targets)`: `(B, 3, H, W)` float32 and for each image a detection target with `boxes`
+    `(N, 4)` float xyxy in pixels (x2 and y2 exclusive, tight around the object), `labels` `(N,)` long, and `label`,
+    the class of the scene, a long scalar.
 
     Args:
         num_classes: 2 to 8; 6 by default, which a small network learns in about a minute.
         train_size: number of training scenes.
-        val_size: number of scenes for validation, and of others for test.
-        window: side of the training scenes in pixels, at least 32: below that the smallest shapes cannot be told apart.
-        scene_size: side of the validation and test scenes in pixels, or `(height, width)`; two to three windows, so
-            that the objects are small in them. `None` is two and a half windows.
-        seed: another seed, other scenes.
+        val_size: number of validation scenes, and of test scenes.
+        window: side of the training scenes in pixels, at least 32; below that the smallest shapes look alike.
+        scene_size: side of the validation and test scenes in pixels, or `(height, width)`, at least `window`; two to
+            three windows make the objects small. `None` means 2.5 windows.
+        seed: seed of the scenes and of the training order.
         batch_size: scenes per batch.
-        num_workers: processes that draw. 0, as a scene takes one or two milliseconds and is drawn once.
-        mean: per-channel mean to normalise with; ImageNet's, as `SESSCallback` undoes it by default.
-        std: per-channel standard deviation, likewise.
+        num_workers: number of worker processes; 0 by default, as a scene takes 1 to 2 ms and is drawn only once.
+        mean: per-channel mean to normalise with; ImageNet's by default, which is also the default of `SESSCallback`.
+        std: per-channel standard deviation to normalise with; ImageNet's by default.
 
     Raises:
-        ValueError: if an argument is out of its range; names it and what was expected.
+        ValueError: if an argument is out of range; the message names it and the range.
 
     Example:
         >>> data = ShapeScenes(train_size=8, val_size=4, batch_size=4)
@@ -141,16 +140,16 @@ class ShapeScenes(LightningDataModule):
         self.test_scenes = self._scenes("test", val_size, self.scene_shape, SCENE_SIZES)
 
     def train_dataloader(self) -> DataLoader[Scene]:
-        """Training scenes, shuffled by a generator of their own: the order, too, is a function of the seed."""
+        """Returns a loader of the training scenes, shuffled by its own generator so that `seed` fixes the order."""
         shuffler = torch.Generator().manual_seed(self.seed)
         return self._loader(self.train_scenes, self._collate_labels, shuffle=True, drop_last=True, generator=shuffler)
 
     def val_dataloader(self) -> DataLoader[Scene]:
-        """Validation scenes, always in the same order."""
+        """Returns a loader of the validation scenes in a fixed order."""
         return self._loader(self.val_scenes, self._collate_targets)
 
     def test_dataloader(self) -> DataLoader[Scene]:
-        """As many other scenes of the same kind."""
+        """Returns a loader of the test scenes in a fixed order; they differ from the validation scenes."""
         return self._loader(self.test_scenes, self._collate_targets)
 
     def _scenes(self, split: str, size: int, shape: tuple[int, int], shares: tuple[float, float]) -> SceneDataset:
@@ -162,7 +161,7 @@ class ShapeScenes(LightningDataModule):
             scenes,
             self.batch_size,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,  # what a worker has drawn is lost when it ends
+            persistent_workers=self.num_workers > 0,  # a worker that ends loses its cache
             collate_fn=collate,
             **options,
         )
@@ -174,14 +173,14 @@ class ShapeScenes(LightningDataModule):
         return self._images(scenes), [_target(scene) for scene in scenes]
 
     def _images(self, scenes: list[Scene]) -> Tensor:
-        """`(B, 3, H, W)` float32, normalised."""
+        """Returns the normalised images `(B, 3, H, W)` float32."""
         pixels = torch.from_numpy(np.stack([scene.image for scene in scenes])).permute(0, 3, 1, 2)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
         return ((pixels.float() / 255 - mean) / std).contiguous()
 
 
 def _target(scene: Scene) -> Target:
-    """A scene's objects as torchvision's detection targets, and its class."""
+    """Returns the detection target of a scene in torchvision's format, with its class as `label`."""
     return {
         "boxes": torch.from_numpy(scene.boxes).float(),
         "labels": torch.full((len(scene.boxes),), scene.label),

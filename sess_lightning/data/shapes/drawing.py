@@ -1,7 +1,7 @@
-"""Painting with numpy: anti-aliased outlines, grounds, textures, and colours that stand out.
+"""Drawing with NumPy: anti-aliased outlines, backgrounds, textures, and colours with a minimum contrast.
 
-A canvas is a `(H, W, 3)` float32 array in [0, 1]; everything here paints onto it in place. Randomness comes from the
-generator that is passed in and from nowhere else.
+A canvas is a `(H, W, 3)` float32 array in [0, 1] that is modified in place. All random numbers come from the generator
+passed as an argument.
 """
 
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from PIL import Image, ImageDraw
 from sess_lightning.data.shapes.outlines import Outline
 
 MIN_CONTRAST = 0.45
-"""Least distance between the colour of an object and of its ground: Euclidean in RGB, where black to white is 1.73.
-Pure red to orange is 0.5; below about 0.4 a thin star begins to melt into a textured ground."""
+"""Minimum Euclidean RGB distance between an object and its background; black to white is 1.73, pure red to orange 0.5.
+Below about 0.4 a thin star is hard to see on a textured background."""
 
-_SUPERSAMPLING = 8  # an outline is filled at 8 x 8 points a pixel; Pillow's edges are a fine pixel too generous
-_GROUND = (0.3, 0.7)  # brightness of a ground: off the ends, so that a contrasting colour always exists
-_TINT = 0.12  # how far a channel of a ground may lie from its brightness: muted, so that objects can be vivid
+_SUPERSAMPLING = 8  # outlines are rasterised at 8 x 8 samples per pixel; Pillow fills one sample too many at an edge
+_GROUND = (0.3, 0.7)  # brightness of a background: away from 0 and 1, so that a contrasting colour always exists
+_TINT = 0.12  # maximum deviation of a background channel from its brightness: low saturation
 _CORNERS = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(8, 3).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """An outline put on the pixel grid: its coverage and where it belongs.
+    """A rasterised outline and its position on the canvas.
 
     Attributes:
-        coverage: share of each pixel that the outline covers, `(h, w)` float32 in [0, 1].
-        x: column of the canvas at which the coverage begins.
-        y: row of the canvas at which the coverage begins.
+        coverage: `(h, w)` float32 in [0, 1], the fraction of each pixel that the outline covers.
+        x: canvas column of the left edge of `coverage`.
+        y: canvas row of the top edge of `coverage`.
     """
 
     coverage: np.ndarray
@@ -36,34 +36,34 @@ class Stamp:
     y: int
 
     def crop(self, canvas: np.ndarray) -> np.ndarray:
-        """The part of a canvas `(H, W, ...)` under the stamp, as a view `(h, w, ...)`."""
+        """Returns the region of a canvas `(H, W, ...)` under the stamp, as a view `(h, w, ...)`."""
         height, width = self.coverage.shape
         return canvas[self.y : self.y + height, self.x : self.x + width]
 
     def mask(self, height: int, width: int) -> np.ndarray:
-        """`(height, width)` bool: the pixels of the canvas that are covered by half or more."""
+        """Returns a mask `(height, width)` bool of the canvas pixels that are covered by at least one half."""
         mask = np.zeros((height, width), dtype=bool)
         self.crop(mask)[:] = self.coverage >= 0.5
         return mask
 
     def paint(self, canvas: np.ndarray, colour: np.ndarray) -> None:
-        """Blend a colour `(3,)`, or a picture of the stamp's size `(h, w, 3)`, into the canvas."""
+        """Alpha-blend a colour `(3,)`, or a picture `(h, w, 3)` of the stamp's size, into the canvas."""
         under = self.crop(canvas)
         under += self.coverage[..., None] * (colour - under)
 
 
 def place(outline: Outline, centre: tuple[float, float], size: float, turn: float, shape: tuple[int, int]) -> Stamp:
-    """Turn an outline, scale it to a size in pixels, and fill it on the grid of a canvas.
+    """Rotate an outline, scale it to a size in pixels, and rasterise it.
 
     Args:
-        outline: polygons around the origin, the first filled, the others holes.
-        centre: x, y of the middle of its bounding box, in pixels.
-        size: longer side of its upright bounding box after the turn, in pixels.
-        turn: angle in radians.
-        shape: height and width of the canvas; what sticks out of it is cut off.
+        outline: polygons around the origin; the first is filled, the others are holes.
+        centre: x, y of the centre of its bounding box, in pixels.
+        size: longer side of its axis-aligned bounding box after the rotation, in pixels.
+        turn: angle of rotation in radians.
+        shape: height and width of the canvas; the outline is clipped to it.
 
     Returns:
-        The coverage over the smallest whole-pixel box that holds the outline; empty if all of it lies outside.
+        The coverage on the smallest pixel-aligned box that contains the outline; empty if it lies outside the canvas.
     """
     rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     turned = [polygon @ rotation for polygon in outline]
@@ -77,27 +77,26 @@ def place(outline: Outline, centre: tuple[float, float], size: float, turn: floa
 
 
 def _fill(polygons: Outline, width: int, height: int) -> np.ndarray:
-    """Coverage `(height, width)` of the first polygon less the others, coordinates in pixels."""
+    """Returns the coverage `(height, width)` of the first polygon minus the others; coordinates are in pixels."""
     if width == 0 or height == 0:
         return np.zeros((height, width), dtype=np.float32)
     fine = Image.new("L", (width * _SUPERSAMPLING, height * _SUPERSAMPLING))
     draw = ImageDraw.Draw(fine)
     for index, polygon in enumerate(polygons):
-        # Pillow puts a vertex at the middle of its pixel: half a fine pixel less makes the edges fall where they
-        # belong.
+        # Pillow places a vertex at the centre of its sample: a shift by half a sample puts the edges where they belong.
         draw.polygon((polygon * _SUPERSAMPLING - 0.5).ravel().tolist(), fill=0 if index else 255)
     return np.asarray(fine.reduce(_SUPERSAMPLING), dtype=np.float32) / 255
 
 
 def contrast(colour: np.ndarray, ground: np.ndarray) -> float:
-    """How well a colour stands out: its distance to the nearest colours of a ground.
+    """Returns the contrast of a colour to a background: the 5th percentile of its distances to the pixels.
 
     Args:
         colour: `(3,)` RGB in [0, 1].
-        ground: `(h, w, 3)` RGB in [0, 1], the pixels under and right around what is painted.
+        ground: `(h, w, 3)` RGB in [0, 1], the background pixels under the object and directly around it.
 
     Returns:
-        The distance (Euclidean in RGB) that 95 % of the pixels of the ground exceed.
+        The Euclidean RGB distance that 95 % of the background pixels exceed.
 
     Example:
         >>> contrast(np.array([1.0, 0.0, 0.0]), np.zeros((4, 4, 3)))
@@ -110,15 +109,15 @@ def contrast(colour: np.ndarray, ground: np.ndarray) -> float:
 
 
 def striking_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
-    """A random colour that stands out from a ground.
+    """Returns a random colour with a contrast of at least `MIN_CONTRAST` to a background.
 
     Args:
-        rng: where the random numbers come from.
-        ground: `(h, w, 3)`, the pixels under and right around what will be painted.
+        rng: source of the random numbers.
+        ground: `(h, w, 3)`, the background pixels under the object and directly around it.
 
     Returns:
-        `(3,)` float32: the first of eight uniformly random colours that keeps `MIN_CONTRAST`, or else the corner of the
-        colour cube with the most contrast, which keeps it on any ground and texture of this file.
+        `(3,)` float32: the first of eight uniformly random colours with enough contrast, or else the corner of the
+        RGB cube with the highest contrast, which is enough on all backgrounds and textures of this module.
     """
     for colour in rng.random((8, 3), dtype=np.float32):
         if contrast(colour, ground) >= MIN_CONTRAST:
@@ -127,7 +126,7 @@ def striking_colour(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
 
 
 def ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A ground to paint on: a gradient between two near tones, soft blotches, and grain.
+    """Returns a random background: a gradient between two similar tones, low-frequency noise and pixel noise.
 
     Returns:
         `(height, width, 3)` float32 in [0, 1].
@@ -146,14 +145,14 @@ def ground(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def texture(rng: np.random.Generator, ground: np.ndarray) -> np.ndarray:
-    """A texture in two tones near those of the ground: stripes, checks, spots or noise.
+    """Returns a random texture in two tones near those of the background: stripes, checks, spots or noise.
 
     Args:
-        rng: where the random numbers come from.
-        ground: `(h, w, 3)`, the part of the canvas that the texture is to cover.
+        rng: source of the random numbers.
+        ground: `(h, w, 3)`, the region of the canvas that the texture will cover.
 
     Returns:
-        `(h, w, 3)` float32 in [0, 1], to be painted there.
+        `(h, w, 3)` float32 in [0, 1].
     """
     height, width = ground.shape[:2]
     angle, pitch = rng.uniform(0, np.pi), rng.uniform(4, 10)

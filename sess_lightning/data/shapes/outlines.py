@@ -1,7 +1,7 @@
-"""The outlines that scenes are made of: the classes to be learnt, and the clutter that belongs to none.
+"""Outlines of the shapes in a scene: those of the classes, and those of the clutter, which belongs to no class.
 
 An outline is a list of closed polygons, each `(V, 2)` float x, y around the origin: the first is filled, the others are
-holes in it. Their scale has no meaning; `drawing.place` turns and scales an outline to the pixels it is to cover.
+holes in it. Their scale is arbitrary; `drawing.place` rotates and scales an outline to its size in pixels.
 """
 
 from collections.abc import Callable
@@ -10,16 +10,16 @@ import numpy as np
 
 Outline = list[np.ndarray]
 
-_ROUND = 40  # vertices of a full circle: the corners of a 60 px disc then stay within 0.1 px of the true circle
+_ROUND = 40  # vertices of a full circle: a disc of 60 px then deviates from the true circle by less than 0.1 px
 
 
 def _polar(radii: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Vertices `(V, 2)` at the given radii and angles (radians), both `(V,)`."""
+    """Returns the vertices `(V, 2)` at radii and angles (radians), both `(V,)`."""
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
 
 
 def _circle(radius: float = 1.0, start: float = 0.0, stop: float = 2 * np.pi) -> np.ndarray:
-    """Vertices on a circle, or on the arc of it from angle `start` to angle `stop` (radians, both ends included)."""
+    """Returns vertices `(V, 2)` on the arc from angle `start` to angle `stop` (radians, both ends included)."""
     count = max(3, round(_ROUND * abs(stop - start) / (2 * np.pi)) + 1)
     return _polar(np.full(count, radius), np.linspace(start, stop, count))
 
@@ -69,7 +69,7 @@ def _heart(rng: np.random.Generator) -> Outline:
 
 
 def _crescent(rng: np.random.Generator) -> Outline:
-    """A moon: a disc out of which an equal disc, moved aside, has bitten a piece."""
+    """A disc minus an equal disc that is shifted sideways."""
     half = rng.uniform(0.2, 0.4)  # half the distance of the two centres
     tip = np.arccos(half)
     bite = _circle(1.0, -tip, tip) * (-1, 1) + (2 * half, 0)
@@ -86,7 +86,7 @@ def _half_disc(rng: np.random.Generator) -> Outline:
 
 
 def _pebble(rng: np.random.Generator) -> Outline:
-    """A smooth lump: far from round, so that it is no disc."""
+    """A smooth closed curve that is clearly not round, so that it differs from a disc."""
     t = np.linspace(0, 2 * np.pi, _ROUND)
     phase = rng.uniform(0, 2 * np.pi, 2)
     radii = 1 + rng.uniform(0.3, 0.38) * np.sin(2 * t + phase[0]) + rng.uniform(0.16, 0.26) * np.sin(3 * t + phase[1])
@@ -94,7 +94,7 @@ def _pebble(rng: np.random.Generator) -> Outline:
 
 
 def _shard(rng: np.random.Generator) -> Outline:
-    """An irregular polygon: a splinter of five to seven corners, about half as wide as long."""
+    """An irregular polygon of five to seven corners, about half as wide as long."""
     count = int(rng.integers(5, 8))
     angles = (np.arange(count) + rng.uniform(-0.3, 0.3, count)) * 2 * np.pi / count
     return [_polar(rng.uniform(0.6, 1.0, count), angles) * (1.0, rng.uniform(0.35, 0.55))]
@@ -127,7 +127,7 @@ CLASSES: dict[str, Callable[[np.random.Generator], Outline]] = {
     "arrow": _arrow,
     "heart": _heart,
 }
-"""The classes in their order: class `i` of a data set with `n` classes is the i-th of the first `n`."""
+"""Outlines of the classes in their order: a data set with `n` classes uses the first `n`."""
 
 CLUTTER: dict[str, Callable[[np.random.Generator], Outline]] = {
     "crescent": _crescent,
@@ -139,4 +139,4 @@ CLUTTER: dict[str, Callable[[np.random.Generator], Outline]] = {
     "angle": _angle,
     "bar": _bar,
 }
-"""What lies about in a scene and is no class: parts, near misses and leftovers of the classes."""
+"""Outlines that belong to no class: parts of the classes and shapes similar to them."""

@@ -1,4 +1,4 @@
-"""One scene: objects of one class among clutter and texture that belong to none."""
+"""Draws one scene: objects of one class among clutter and texture that belong to no class."""
 
 from dataclasses import dataclass
 
@@ -7,22 +7,22 @@ import numpy as np
 from sess_lightning.data.shapes.drawing import Stamp, contrast, ground, place, striking_colour, texture
 from sess_lightning.data.shapes.outlines import CLASSES, CLUTTER, Outline
 
-_PLACING_TRIES = 20  # then the scene goes without that thing: it is full
-_CLUTTER_AREA = 2400.0  # square pixels of scene for each thing of clutter: one or two in a window of 64 px
-_TEXTURE_AREA = 7000.0  # square pixels of scene for each patch of texture
-_GAP = 2  # pixels kept free between the boxes of two things, so that outlines never run into each other
+_PLACING_TRIES = 20  # after so many tries the shape is left out, as the scene is full
+_CLUTTER_AREA = 2400.0  # mean scene area in square pixels per clutter shape: one or two in a window of 64 px
+_TEXTURE_AREA = 7000.0  # mean scene area in square pixels per textured patch
+_GAP = 2  # pixels between the boxes of two shapes, so that outlines never touch
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What was drawn, and where.
+    """A scene with its annotations.
 
     Attributes:
         image: `(H, W, 3)` uint8 RGB.
-        label: class of every object in it.
-        boxes: `(N, 4)` int64 x1, y1, x2, y2 in pixels, x2 and y2 exclusive; tight around the masks.
-        masks: `(N, H, W)` bool, the pixels of which an object covers half or more.
-        contrasts: `(N,)` float, distance in colour of each object to its ground (`drawing.contrast`).
+        label: class of all its objects.
+        boxes: `(N, 4)` int64 xyxy in pixels, x2 and y2 exclusive; tight around the masks.
+        masks: `(N, H, W)` bool, the pixels that an object covers by at least one half.
+        contrasts: `(N,)` float, contrast of each object to its background (`drawing.contrast`).
     """
 
     image: np.ndarray
@@ -37,22 +37,22 @@ def draw_scene(
 ) -> Scene:
     """Draw a scene.
 
-    Everything is drawn whole and nothing overlaps, so that every object is all there to be recognised. Sizes are
+    Shapes lie completely inside the scene and do not overlap, so that every object is fully visible. Sizes are
     log-uniform: as many objects between 10 and 20 px as between 20 and 40.
 
     Args:
-        rng: where the random numbers come from; the scene is a function of its state.
+        rng: source of the random numbers; the scene is a function of its state.
         label: class of the objects, an index into `outlines.CLASSES`.
         shape: height and width in pixels.
-        sizes: smallest and largest longer side of an object's box, in pixels; clutter comes in the same sizes.
-        max_objects: 1 to this many objects are asked for; fewer come where there is no room.
+        sizes: minimum and maximum of the longer side of an object's box, in pixels; the same for clutter.
+        max_objects: the number of objects is drawn from 1 to this; it is lower where there is no room.
 
     Returns:
         The scene, with at least one object.
     """
     canvas = ground(rng, *shape)
     _paint_textures(rng, canvas)
-    taken: list[np.ndarray] = []  # (2, 2) each: the low and the high corner, x and y
+    taken: list[np.ndarray] = []  # (2, 2) each: the lower and the upper corner of a box, x and y
     objects, contrasts = [], []
     outline = list(CLASSES.values())[label]
     for _ in range(rng.integers(1, max_objects + 1)):
@@ -71,7 +71,7 @@ def draw_scene(
 
 
 def _paint_textures(rng: np.random.Generator, canvas: np.ndarray) -> None:
-    """Lay patches of texture on a canvas, each in an outline from the clutter that is as good a shape as any."""
+    """Paint textured patches on a canvas, each in the outline of a pebble."""
     height, width = canvas.shape[:2]
     short = min(height, width)
     for _ in range(rng.poisson(height * width / _TEXTURE_AREA)):
@@ -89,9 +89,12 @@ def _find_room(
     sizes: tuple[float, float],
     taken: list[np.ndarray],
 ) -> Stamp | None:
-    """Place an outline at a random size, turn and position where nothing is yet, and note that place as taken.
+    """Place an outline with a random size, rotation and position in a free region, and append its box to `taken`.
 
-    The size is drawn anew in every try, so that small things fill up a scene in which there is no room for large ones.
+    Every try draws a new size, so that small shapes still fit into a scene that has no room for large ones.
+
+    Returns:
+        The stamp, or `None` if no try found room.
     """
     luck = rng.random((_PLACING_TRIES, 3))
     size = sizes[0] * (sizes[1] / sizes[0]) ** luck[:, :1]
@@ -109,7 +112,7 @@ def _find_room(
 
 
 def _paint(rng: np.random.Generator, canvas: np.ndarray, stamp: Stamp) -> float:
-    """Fill a stamp with a colour that stands out from what is there; returns the contrast."""
+    """Fill a stamp with a colour that contrasts with the canvas below it; returns the contrast."""
     under = stamp.crop(canvas).copy()
     colour = striking_colour(rng, under)
     stamp.paint(canvas, colour)
@@ -117,6 +120,6 @@ def _paint(rng: np.random.Generator, canvas: np.ndarray, stamp: Stamp) -> float:
 
 
 def _bounding_box(mask: np.ndarray) -> np.ndarray:
-    """`(4,)` x1, y1, x2, y2 of the True pixels of a mask, x2 and y2 exclusive."""
+    """Returns the box `(4,)` xyxy around the True pixels of a mask, x2 and y2 exclusive."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
