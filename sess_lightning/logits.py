@@ -5,13 +5,13 @@ A model with one logit is read as a binary classifier: class 1 is explained by t
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 Activation = Literal["softmax", "sigmoid"]
-ACTIVATIONS = ("softmax", "sigmoid")
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 _WAY_OUT = (
     "Give the model a forward that returns class logits (N, K), or pass `logits_fn` "

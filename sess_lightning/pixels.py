@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -47,8 +49,6 @@ def minmax(maps: Tensor) -> tuple[Tensor, Tensor]:
 def gaussian_blur(images: Tensor, kernel_size: int, sigma: float, border: str = "reflect") -> Tensor:
     """Separable Gaussian, by default with a reflected border that does not repeat the edge (OpenCV's REFLECT_101).
 
-    A sum of shifted copies instead of a convolution: exact in float32 on every device.
-
     Args:
         images: `(..., H, W)`, floating point.
         kernel_size: odd; shrunk to the largest odd size up to `2 * min(H, W) - 1`, which a reflected border allows.
@@ -59,12 +59,28 @@ def gaussian_blur(images: Tensor, kernel_size: int, sigma: float, border: str = 
     if border == "reflect":
         radius = min(radius, min(images.shape[-2:]) - 1)
     weights = torch.exp(-(torch.arange(-radius, radius + 1, dtype=torch.float64) ** 2) / (2 * sigma**2))
-    taps = (weights / weights.sum()).tolist()
-    planes = images.reshape(-1, 1, *images.shape[-2:])
+    return separable_filter(images, (weights / weights.sum()).tolist(), border)
+
+
+def separable_filter(images: Tensor, taps: Sequence[float], border: str) -> Tensor:
+    """Correlate the rows, then the columns, with the same taps.
+
+    A sum of shifted copies instead of a convolution: exact in float32 on every device.
+
+    Args:
+        images: `(..., H, W)`, floating point.
+        taps: weights of the filter, an odd number; the one in the middle belongs to the pixel itself.
+        border: `"reflect"`, `"replicate"` or `"constant"` (zeros).
+
+    Returns:
+        `(..., H, W)`, the same size.
+    """
+    radius = len(taps) // 2
+    planes = images.reshape(-1, 1, *images.shape[-2:])  # padding other than with zeros wants four dimensions
     for axis, pad in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
         length = planes.shape[axis]
         padded = F.pad(planes, pad, mode=border) if radius else planes
         planes = padded.narrow(axis, 0, length) * taps[0]
-        for i, tap in enumerate(taps[1:], start=1):
+        for i, tap in enumerate(taps[1:], start=1):  # pixel x takes padded pixel x + i, so original x + i - radius
             planes = planes.add_(padded.narrow(axis, i, length), alpha=tap)
     return planes.reshape(images.shape)

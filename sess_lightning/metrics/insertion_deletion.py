@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sess_lightning.checks import check_choice, check_count, check_images
-from sess_lightning.logits import ACTIVATIONS, check_targets, class_scores, read_logits
+from sess_lightning.logits import ACTIVATIONS, Activation, check_targets, class_scores, read_logits
 from sess_lightning.metrics.base import SaliencyMetric
 from sess_lightning.metrics.baselines import Baseline, BaselineChoice
 from sess_lightning.metrics.saliency_input import check_same_count, resize_map, split_maps
@@ -21,7 +21,6 @@ from sess_lightning.probing import default_batch_size
 
 Mode = Literal["insertion", "deletion"]
 Protocol = Literal["groupcam", "rise"]
-Activation = Literal["softmax", "sigmoid"]
 
 
 def perturbation_curve(
