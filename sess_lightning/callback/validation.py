@@ -17,6 +17,7 @@ from torchmetrics import Metric
 from sess_lightning.callback.explainer import Explained, Explainer, TargetRule, in_smaller_batches
 from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import SECONDS, VALID_FRACTION
+from sess_lightning.callback.logged_value import log_value
 from sess_lightning.callback.reporter import Reporter, Settings
 from sess_lightning.callback.run_text import sess_settings, settings_of
 from sess_lightning.callback.sample_rows import DisplayOptions
@@ -169,7 +170,7 @@ class ValidationWork(Callback):
             self._draw(trainer, tracker, suffix, values)
             values[SECONDS.name] = torch.full_like(values[SECONDS.name], tracker.seconds)  # with the drawing
             for name, value in values.items():
-                pl_module.log(f"{self.prefix}/{name}{suffix}", value, sync_dist=True, add_dataloader_idx=False)
+                log_value(trainer, pl_module, f"{self.prefix}/{name}{suffix}", value)
         self._proven = self._proven or not failures
 
     def _draw(self, trainer: pl.Trainer, tracker: LoaderTracker, suffix: str, values: Iterable[str]) -> None:
