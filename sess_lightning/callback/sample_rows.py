@@ -83,5 +83,5 @@ def _pixels_of_the_image(saliency: Tensor, objects: dict[str, Tensor] | None, ta
     """How many of the image's pixels one pixel of the objects is: not 1 where masks have a size of their own."""
     if objects is None or is_empty(objects) or "masks" not in objects:
         return 1.0
-    found = class_objects(objects, target)
+    found = class_objects(objects, target, (saliency.shape[0], saliency.shape[1]))
     return 1.0 if found is None else saliency.shape[0] / found.fit(saliency).shape[0]
