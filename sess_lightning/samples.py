@@ -62,8 +62,8 @@ class Samples:
                     f"{_WAY_OUT}"
                 )
         if self.objects is not None:
-            pairs = zip(self.images, self.objects, strict=True)
-            self.notes |= {"canvas": note for image, target in pairs for note in _canvas_note(image, target)}
+            for image, target in zip(self.images, self.objects, strict=True):
+                self.notes |= _canvas_note(image, target)
             self.objects = [target if target is None else _with_xyxy(target) for target in self.objects]
 
     def __len__(self) -> int:
@@ -326,15 +326,15 @@ def _with_xyxy(target: Objects) -> Objects:
     return {**target, "boxes": boxes.reshape(-1, 4) if boxes.numel() % 4 == 0 else boxes}
 
 
-def _canvas_note(image: Tensor, target: Objects | None) -> list[str]:
+def _canvas_note(image: Tensor, target: Objects | None) -> dict[str, str]:
     boxes = None if target is None else target.get("boxes")
     size = tuple(image.shape[-2:])
     if not isinstance(boxes, tv_tensors.BoundingBoxes) or tuple(boxes.canvas_size) == size:
-        return []
-    return [
-        f"got boxes of a picture of {boxes.canvas_size[0]} x {boxes.canvas_size[1]} pixels (their canvas_size) with an "
-        f"image of {size[0]} x {size[1]}, and compares them as they are: resize boxes and image by one transform."
-    ]
+        return {}
+    return {
+        "canvas": f"got boxes of a picture of {boxes.canvas_size[0]} x {boxes.canvas_size[1]} pixels (canvas_size) "
+        f"with an image of {size[0]} x {size[1]}, and compares them as they are: resize both by one transform."
+    }
 
 
 def describe(batch: Any) -> str:

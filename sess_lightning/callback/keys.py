@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from torchmetrics import Metric
 
 from sess_lightning.checks import check_choice
+from sess_lightning.logits import Activation
 from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
 
-_BUILT_IN: dict[str, Callable[[], Metric]] = {
-    "insertion": InsertionAUC,
-    "deletion": DeletionAUC,
-    "pointing": PointingGame,
+_BUILT_IN: dict[str, Callable[[Activation], Metric]] = {
+    "insertion": lambda activation: InsertionAUC(activation=activation),
+    "deletion": lambda activation: DeletionAUC(activation=activation),
+    "pointing": lambda activation: PointingGame(),
 }
 
 
@@ -22,8 +23,14 @@ BOOKS = ("seconds", "num_samples", "valid_fraction")
 KEYS = {"insertion": "insertion_auc", "deletion": "deletion_auc", "pointing": "pointing_acc"}
 
 
-def build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Metric]:
+def build_metrics(
+    metrics: Sequence[str] | Mapping[str, Metric], activation: Activation = "softmax"
+) -> dict[str, Metric]:
     """Metrics by name, or as they are.
+
+    Args:
+        metrics: names of metrics, or the metrics by name.
+        activation: that metrics made by name turn logits into probabilities with.
 
     Raises:
         ValueError: if a name is unknown or a value is no metric.
@@ -41,7 +48,7 @@ def build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Me
         )
     for name in metrics:
         check_choice("metrics", name, tuple(_BUILT_IN))
-    return {name: _BUILT_IN[name]() for name in metrics}
+    return {name: _BUILT_IN[name](activation) for name in metrics}
 
 
 Charts = dict[str, list[str]]
