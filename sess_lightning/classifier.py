@@ -9,10 +9,11 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 
-from sess_lightning.logits import read_logits
+from sess_lightning.labels import UNKNOWN, known_labels
+from sess_lightning.logits import check_targets, read_logits
 from sess_lightning.networks import build_network
 from sess_lightning.pixels import resize
-from sess_lightning.samples import UNKNOWN, Samples, batch_to_samples
+from sess_lightning.samples import Samples, batch_to_samples
 
 
 class LitClassifier(LightningModule):
@@ -80,10 +81,11 @@ class LitClassifier(LightningModule):
     def _step(self, samples: Samples, stage: str) -> Tensor:
         if samples.labels is None:
             raise ValueError("Expected batches with labels to train or validate a classifier, but got images alone.")
-        known = samples.labels != UNKNOWN
         squashed = torch.cat([resize(image[None], (self.input_size,) * 2) for image in samples.images])
-        logits = read_logits(self(squashed))[known]
-        labels = samples.labels[known]
+        logits = read_logits(self(squashed))
+        labels = known_labels(samples.labels, logits.shape[1])
+        known = labels != UNKNOWN
+        logits, labels = logits[known], check_targets(labels[known], int(known.sum()), logits.shape[1])
         loss = F.cross_entropy(logits, labels) if len(labels) else logits.sum()
         if len(labels):
             accuracy = (logits.argmax(1) == labels).float().mean()

@@ -136,7 +136,11 @@ def test_objects_beside_labels():
         ((torch.zeros(4, 7, dtype=torch.long), torch.zeros(4)), ValueError, r"shape \(4, 7\).*image classifiers only"),
         (torch.zeros(3, 8, 8), ValueError, r"\(B, C, H, W\).*\(3, 8, 8\)"),
         ((torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2)), TypeError, r"floating point.*uint8"),
-        ((IMAGES, LABELS, LABELS), TypeError, r"tuple of 3: Tensor \(3, 3, 8, 9\) float32, Tensor \(3,\) int64"),
+        (
+            (IMAGES, LABELS, IMAGES),
+            TypeError,
+            r"several parts.*of 3: Tensor \(3, 3, 8, 9\) float32, Tensor",
+        ),
         ({"picture": IMAGES, "label": LABELS}, TypeError, r"picture: Tensor \(3, 3, 8, 9\) float32, label: Tensor"),
         ("text", TypeError, "str"),
         ((["a.jpg", "b.jpg"], LABELS), TypeError, "list of 2 str"),

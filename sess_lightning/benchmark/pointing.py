@@ -106,7 +106,8 @@ class _Measure:
     algorithms: dict[str, SESS]
 
     def __call__(self, models: Mapping[str, nn.Module], image: Tensor, target: Mapping[str, Any]) -> list[Row]:
-        asked = {c: class_objects(target, c) for c in sorted(set(target["labels"].tolist()))}
+        size = (image.shape[-2], image.shape[-1])
+        asked = {c: class_objects(target, c, size) for c in sorted(set(target["labels"].tolist()))}
         questions = {c: objects for c, objects in asked.items() if objects is not None}
         if not questions:
             return []

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -16,10 +16,13 @@ from torchmetrics import Metric
 
 from sess_lightning.callback.explainer import Explained, TargetRule
 from sess_lightning.callback.keys import EVOLUTION, build_metrics
+from sess_lightning.callback.monitors import check_names, monitors_of, possible_names
+from sess_lightning.callback.sample_checks import checked_bands
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_sharding
 from sess_lightning.callback.validation import ValidationWork
 from sess_lightning.checks import check_choice
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.logits import Activation
 from sess_lightning.samples import Samples
 from sess_lightning.sess import SESS
 
@@ -35,8 +38,8 @@ class SESSCallback(ValidationWork):
 
     | key | meaning | better | absent when |
     |---|---|---|---|
-    | `sess/insertion_auc` | mean class probability, most salient pixels inserted first | higher | no valid map |
-    | `sess/deletion_auc` | mean class probability, most salient pixels deleted first | lower | no valid map |
+    | `sess/insertion_auc` | mean class probability, most salient pixels inserted first | higher | no sample |
+    | `sess/deletion_auc` | mean class probability, most salient pixels deleted first | lower | no sample |
     | `sess/overall` | insertion minus deletion | higher | one of them is not measured |
     | `sess/pointing_acc` | share of samples whose peak hits an object of the class | higher | no boxes or masks |
     | `sess/seconds` | time the callback took in this validation | lower | never |
@@ -84,6 +87,9 @@ class SESSCallback(ValidationWork):
         save_dir: folder that also gets every grid as PNG and its maps as `.npz`, and the PNG and GIF of
             `sess/evolution`.
 
+        bands: channels of the images that are drawn as red, green and blue, counted from 0, e.g. `(3, 2, 1)` for
+            Sentinel-2, or one that is drawn in grey; for drawing only. `None` draws the first three.
+
     Attributes:
         last_result: the last validation's `Explained` of the first loader watched, on the CPU.
         last_results: the same for every loader watched.
@@ -117,6 +123,7 @@ class SESSCallback(ValidationWork):
         prefix: str = "sess",
         seed: int = 0,
         save_dir: str | None = None,
+        bands: Sequence[int] | None = None,
     ) -> None:
         for name, value, least in (
             ("num_samples", num_samples, 1), ("num_images", num_images, 0), ("every_n_epochs", every_n_epochs, 1)
@@ -129,7 +136,7 @@ class SESSCallback(ValidationWork):
         self.sess = SESS(num_scales=4, window_size=None) if sess is None else sess
         self.num_samples, self.num_images, self.indices = num_samples, num_images, indices
         self.every_n_epochs = every_n_epochs
-        self.metrics = build_metrics(metrics)
+        self.metrics = build_metrics(metrics, cast(Activation, self.sess.activation))
         self.target, self.compare_base = target, compare_base
         self.batch_to_samples = batch_to_samples
         self.logits_fn = logits_fn
@@ -140,6 +147,7 @@ class SESSCallback(ValidationWork):
         self.prefix = prefix
         self.seed = seed
         self.save_dir = save_dir
+        self.bands = checked_bands(bands)
         self._start()
 
     @property
@@ -164,6 +172,9 @@ class SESSCallback(ValidationWork):
         """Say which monitors would never see a value of this callback."""
         for warning in monitor_warnings(trainer, self.prefix):
             rank_zero_warn(warning)
+        names = possible_names(self.metrics, self.compare_base)
+        if names is not None:
+            check_names(monitors_of(trainer, self.prefix), self.prefix, names)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the pictures of the evolution over this `fit`; its loggers are still open."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sess_lightning.checks import check_images
+from sess_lightning.labels import UNKNOWN, known_labels
 from sess_lightning.logits import check_targets, class_scores, predicted_classes
 from sess_lightning.pixels import resize
 from sess_lightning.probing import default_batch_size
@@ -142,6 +143,8 @@ class Explainer:
         window = self.sess.window_for(images)
         squashed = torch.cat([resize(image[None], window) for image in images])
         logits = self.sess.whole_image_logits(model, images, window)
+        if samples.labels is not None:
+            samples = replace(samples, labels=known_labels(samples.labels.to(logits.device), logits.shape[1]))
         targets = self._targets(samples, logits)
         result = self.sess(model, images, targets)
         found = Explained(
@@ -177,8 +180,7 @@ class Explainer:
         elif self.target == "predicted" or samples.labels is None:
             targets = predicted
         else:
-            labels = samples.labels.to(logits.device)
-            targets = torch.where(labels == -1, predicted, labels)
+            targets = torch.where(samples.labels == UNKNOWN, predicted, samples.labels)
         return check_targets(targets, len(logits), logits.shape[1]).to(logits.device)
 
 

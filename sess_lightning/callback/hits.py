@@ -40,12 +40,15 @@ class HitRule:
         self._game = deepcopy(chosen)
         self.tolerance = float(chosen.tolerance)
 
-    def __call__(self, saliency: Tensor, target: int, objects: Objects | None) -> bool | None:
-        """Whether the peak of a map `(H, W)` is a hit; `None` where the sample counts as neither."""
+    def __call__(self, saliency: Tensor, target: int, objects: Objects | None, valid: bool = True) -> bool | None:
+        """Whether the peak of a map `(H, W)` is a hit; `None` where the sample counts as neither.
+
+        A map that is not valid is a miss.
+        """
         if objects is None or is_empty(objects):
             return None
         self._game.reset()
-        self._game.update([saliency], torch.tensor([target]), [objects])
+        self._game.update([saliency], torch.tensor([target]), [objects], [valid])
         if not self._game.pointing_total.sum():
             return None
         return bool(self._game.pointing_correct.sum())

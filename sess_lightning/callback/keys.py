@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sess_lightning.checks import check_choice
+from sess_lightning.logits import Activation
 from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
 
 BASE = "base_"
@@ -54,7 +55,7 @@ INSERTION = Key(
     title="insertion",
     meaning="mean class probability, most salient pixels inserted first",
     better="higher",
-    absent="no valid map",
+    absent="no sample",
     metric=InsertionAUC,
 )
 DELETION = Key(
@@ -62,7 +63,7 @@ DELETION = Key(
     title="deletion",
     meaning="mean class probability, most salient pixels deleted first",
     better="lower",
-    absent="no valid map",
+    absent="no sample",
     metric=DeletionAUC,
 )
 OVERALL = Key(
@@ -146,8 +147,14 @@ TAGS = (MAPS, CURVES, POINTING_PER_CLASS, EVOLUTION, RUN)
 """All tags, in the order of tables."""
 
 
-def build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Metric]:
+def build_metrics(
+    metrics: Sequence[str] | Mapping[str, Metric], activation: Activation = "softmax"
+) -> dict[str, Metric]:
     """Metrics by name: those named are made with their defaults, those of a mapping are taken as they are.
+
+    Args:
+        metrics: names of metrics, or the metrics by name.
+        activation: that metrics made by name turn logits into probabilities with.
 
     Raises:
         ValueError: if a name is unknown or a value is no metric.
@@ -166,7 +173,10 @@ def build_metrics(metrics: Sequence[str] | Mapping[str, Metric]) -> dict[str, Me
     known = {key.title: key.metric for key in KEYS if key.metric is not None}
     for name in metrics:
         check_choice("metrics", name, tuple(known))
-    return {name: known[name]() for name in metrics}
+    return {
+        name: known[name](activation=activation) if known[name] in (InsertionAUC, DeletionAUC) else known[name]()
+        for name in metrics
+    }
 
 
 def key_name(metric: str) -> str:

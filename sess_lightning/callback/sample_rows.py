@@ -10,7 +10,7 @@ from torch import Tensor
 from sess_lightning.callback.explainer import Explained, second_classes
 from sess_lightning.class_names import ClassNames, class_name
 from sess_lightning.metrics.objects import class_objects, is_empty
-from sess_lightning.render import MapRow, denormalize, map_grid
+from sess_lightning.render import MapRow, denormalize, drawn_channels, map_grid
 
 
 class DisplayOptions(NamedTuple):
@@ -21,12 +21,14 @@ class DisplayOptions(NamedTuple):
         std: per-channel standard deviation, likewise.
         tolerance: of the pointing metric, in pixels.
         class_names: by class index; `None` shows the index.
+        bands: channels drawn as red, green and blue, or one drawn in grey; `None` draws the first three.
     """
 
     mean: Sequence[float]
     std: Sequence[float]
     tolerance: float = 0.0
     class_names: ClassNames | Sequence[str] | None = None
+    bands: Sequence[int] | None = None
 
     def name(self, target: int) -> str | None:
         """Class name, or `None` if unknown."""
@@ -50,7 +52,7 @@ def map_rows(found: Explained, display: DisplayOptions) -> list[MapRow]:
 def _row(found: Explained, i: int, display: DisplayOptions) -> MapRow:
     target, objects = int(found.targets[i]), found.objects[i]
     return MapRow(
-        image=denormalize(found.images[i], display.mean, display.std),
+        image=_picture(found.images[i], display),
         base=found.base_maps[i] if found.base_maps else None,
         sess=found.maps[i],
         boxes=_boxes(objects, target),
@@ -63,6 +65,11 @@ def _row(found: Explained, i: int, display: DisplayOptions) -> MapRow:
         second=found.second_maps[i],
         tolerance=display.tolerance * _pixels_of_the_image(found.maps[i], objects, target),
     )
+
+
+def _picture(image: Tensor, display: DisplayOptions) -> Tensor:
+    (drawn,), mean, std = drawn_channels([image], display.mean, display.std, display.bands)
+    return denormalize(drawn, mean, std)
 
 
 def _second_heading(found: Explained) -> str:
@@ -83,5 +90,5 @@ def _pixels_of_the_image(saliency: Tensor, objects: dict[str, Tensor] | None, ta
     """How many of the image's pixels one pixel of the objects is: not 1 where masks have a size of their own."""
     if objects is None or is_empty(objects) or "masks" not in objects:
         return 1.0
-    found = class_objects(objects, target)
+    found = class_objects(objects, target, (saliency.shape[0], saliency.shape[1]))
     return 1.0 if found is None else saliency.shape[0] / found.fit(saliency).shape[0]

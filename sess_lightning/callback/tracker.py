@@ -43,6 +43,7 @@ class LoaderTracker:
         self.selection = selection
         self.hit_rule = HitRule(metrics)
         self.complete = False  # all samples have been chosen
+        self.annotated: bool | None = None  # whether the batches hold objects; unknown before the first
         self.samples = Samples(images=[], labels=None, objects=None)
         self.places: list[Place] = []
         self._rank = rank
@@ -99,18 +100,18 @@ class LoaderTracker:
         """Measure what was found about the samples `numbers` and keep it on the CPU."""
         for prefix, collection in self._metrics.items():
             maps, valid = (found.base_maps, found.base_valid) if prefix else (found.maps, found.valid)
-            usable = [i for i, ok in enumerate(valid.tolist()) if ok]
             collection.to(squashed.device)
-            if usable:
+            if numbers:
                 collection.update(
                     predict=predict,
-                    images=squashed[usable],
-                    saliency=[maps[i] for i in usable],
-                    targets=found.targets[usable],
-                    objects=[found.objects[i] for i in usable],
-                    previous=self._before(prefix, [numbers[i] for i in usable], squashed.device),
+                    images=squashed,
+                    saliency=maps,
+                    targets=found.targets,
+                    objects=found.objects,
+                    previous=self._before(prefix, numbers, squashed.device),
+                    valid=valid,
                 )
-            self._maps[prefix].update({numbers[i]: maps[i].cpu() for i in usable})
+            self._maps[prefix].update({number: one.cpu() for number, one in zip(numbers, maps, strict=True)})
         on_host = Explained()
         on_host.extend(found)
         on_host.places = [self.places[number] for number in numbers]
@@ -120,7 +121,7 @@ class LoaderTracker:
 
     def _outcomes(self, found: Explained, maps: Sequence[Tensor], valid: Tensor) -> list[bool | None]:
         samples = zip(maps, found.targets.tolist(), found.objects, valid.tolist(), strict=False)  # maps may be missing
-        return [self.hit_rule(saliency, target, objects) if ok else None for saliency, target, objects, ok in samples]
+        return [self.hit_rule(*sample) for sample in samples]
 
     def _before(self, prefix: str, numbers: list[int], device: torch.device) -> list[Tensor] | None:
         """Maps of these samples one validation ago, or None unless there is one of each."""

@@ -16,16 +16,18 @@ from torchmetrics import Metric
 
 from sess_lightning.callback.explainer import Explained, Explainer, TargetRule, in_smaller_batches
 from sess_lightning.callback.hits import HitRule
-from sess_lightning.callback.keys import SECONDS, VALID_FRACTION
+from sess_lightning.callback.keys import NUM_SAMPLES, SECONDS, VALID_FRACTION
 from sess_lightning.callback.logged_value import log_value
+from sess_lightning.callback.monitors import check_loaders, check_pointing, check_values, monitors_of
 from sess_lightning.callback.reporter import Reporter, Settings
 from sess_lightning.callback.run_text import sess_settings, settings_of
+from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on, notes_on_boxes
 from sess_lightning.callback.sample_rows import DisplayOptions
 from sess_lightning.callback.selection import SampleSelection, evaluation_loaders, loader_length
 from sess_lightning.callback.tracker import LoaderTracker
 from sess_lightning.logits import read_logits
 from sess_lightning.probing import probe
-from sess_lightning.render import normalization_misfit
+from sess_lightning.render import drawn_channels, normalization_misfit
 from sess_lightning.samples import Samples, batch_to_samples
 from sess_lightning.sess import SESS
 
@@ -50,6 +52,7 @@ class ValidationWork(Callback):
     dataloaders: Sequence[int] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    bands: tuple[int, ...] | None
     max_seconds: float | None
     on_error: str
     prefix: str
@@ -86,9 +89,21 @@ class ValidationWork(Callback):
             return
         with self._guarded(), tracker.timed():
             samples = (self.batch_to_samples or batch_to_samples)(batch)
+            tracker.annotated = tracker.annotated or samples.objects is not None
+            self._note(notes_on(samples, self.sess.activation))
             picked = tracker.selection.pick(len(samples))
-            if picked:
-                tracker.follow(samples.select(picked), batch_idx, picked)
+            usable = finite_images(samples, picked)
+            for left_out in sorted(set(picked) - set(usable)):
+                self._warn_once(
+                    "non-finite image",
+                    f"SESSCallback leaves out samples whose image holds NaN or infinity, e.g. number {left_out} of "
+                    f"batch {batch_idx}.",
+                )
+            if usable:
+                chosen = samples.select(usable)
+                check_bands(self.bands, chosen.images)
+                self._note(notes_on_boxes(chosen))
+                tracker.follow(chosen, batch_idx, usable)
 
     def _new_tracker(self, trainer: pl.Trainer, loader: int) -> LoaderTracker:
         loaders, num_batches = evaluation_loaders(trainer)
@@ -115,8 +130,9 @@ class ValidationWork(Callback):
             count = tracker.affordable(len(due), self.max_seconds)
             if count < len(due) and self.max_seconds is not None and len(tracker.found):
                 self._warn_once(
+                    "max_seconds",
                     f"SESSCallback keeps to max_seconds={self.max_seconds} and explains fewer samples; see "
-                    f"`{self.prefix}/num_samples`."
+                    f"`{self.prefix}/num_samples`.",
                 )
             if count == 0:
                 return
@@ -146,13 +162,16 @@ class ValidationWork(Callback):
         tracker.update(lambda images: read_logits(pl_module(images)), found, squashed, numbers)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        several = len(evaluation_loaders(trainer)[0]) > 1
+        if trainer.state.fn == "fit" and not self._proven:
+            self._check_monitors(trainer, several)
         if trainer.sanity_checking:
             self._trackers = {}
             return
-        several = len(evaluation_loaders(trainer)[0]) > 1
         failures = trainer.strategy.reduce(
             torch.tensor(float(self._failed), device=trainer.strategy.root_device), reduce_op="sum"
         )
+        logged: set[str] = set()
         for number, tracker in sorted(self._trackers.items()):
             suffix = f"/dataloader_idx_{number}" if several else ""
             tracker.complete = True
@@ -164,14 +183,31 @@ class ValidationWork(Callback):
                 continue
             self.last_results[number] = tracker.found
             if not values.get(VALID_FRACTION.name):
-                self._warn_once(
-                    "SESSCallback has no valid saliency map to measure in this validation; its metrics are not logged."
-                )
+                self._warn_once("no valid map", self._no_valid_map(int(values[NUM_SAMPLES.name])))
             self._draw(trainer, tracker, suffix, values)
             values[SECONDS.name] = torch.full_like(values[SECONDS.name], tracker.seconds)  # with the drawing
             for name, value in values.items():
                 log_value(trainer, pl_module, f"{self.prefix}/{name}{suffix}", value)
+            logged |= {f"{self.prefix}/{name}{suffix}" for name in values}
+        if trainer.state.fn == "fit" and not self._proven and not failures:
+            check_values(monitors_of(trainer, self.prefix), self.prefix, logged)
         self._proven = self._proven or not failures
+
+    def _check_monitors(self, trainer: pl.Trainer, several: bool) -> None:
+        """Before training where there is a sanity check: do the loaders and batches have what is monitored?"""
+        monitors = monitors_of(trainer, self.prefix)
+        check_loaders(monitors, self.prefix, self._trackers, several)
+        for number, tracker in self._trackers.items():
+            if tracker.annotated is False:
+                check_pointing(monitors, self.prefix, f"/dataloader_idx_{number}" if several else "")
+
+    def _no_valid_map(self, count: int) -> str:
+        if not count:
+            return "SESSCallback explained no sample in this validation: its metrics are not logged."
+        return (
+            "SESSCallback got only constant saliency maps, or such with NaN, in this validation. They count as no "
+            "information: a random order for insertion and deletion, a miss for pointing."
+        )
 
     def _draw(self, trainer: pl.Trainer, tracker: LoaderTracker, suffix: str, values: Iterable[str]) -> None:
         """Tell the loggers more than numbers, about samples of all processes."""
@@ -182,10 +218,10 @@ class ValidationWork(Callback):
         with self._guarded(), tracker.timed():
             self.reporter.report(trainer, tracker, suffix, values, settings)
             for complaint in self.reporter.complaints():
-                self._warn_once(complaint)
+                self._warn_once(complaint, complaint)
 
     def _new_reporter(self) -> Reporter:
-        display = DisplayOptions(self.mean, self.std, HitRule(self.metrics).tolerance)
+        display = DisplayOptions(self.mean, self.std, HitRule(self.metrics).tolerance, bands=self.bands)
         return Reporter(self.prefix, self.num_images, self.every_n_epochs, display, self.save_dir)
 
     # ------------------------------------------------------------------------------------------------- around the model
@@ -220,11 +256,16 @@ class ValidationWork(Callback):
         if layer and layer not in self._said:
             self._said.add(layer)
             rank_zero_info(f"SESSCallback explains layer '{layer}' by {type(self.sess.method).__name__}.")
-        misfit = normalization_misfit(found.images, self.mean, self.std)
+        misfit = normalization_misfit(*drawn_channels(found.images, self.mean, self.std, self.bands))
         if misfit:
-            self._warn_once(f"SESSCallback: {misfit}")
+            self._warn_once("normalization", f"SESSCallback: {misfit}")
 
-    def _warn_once(self, message: str) -> None:
-        if message not in self._said:
-            self._said.add(message)
+    def _note(self, notes: Iterable[tuple[str, str]]) -> None:
+        for kind, note in notes:
+            self._warn_once(kind, f"SESSCallback {note}")
+
+    def _warn_once(self, kind: str, message: str) -> None:
+        """Warn unless something of this kind was said before: the numbers in a message may change."""
+        if kind not in self._said:
+            self._said.add(kind)
             rank_zero_warn(message)

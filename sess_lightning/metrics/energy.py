@@ -53,7 +53,8 @@ class EnergyPointingGame(LocalisationMetric):
     constant map scores the share of the image that they cover.
 
     As input to `update` and `forward`: `saliency`, `targets` and `objects` as `PointingGame`, with the same samples
-    skipped; maps without energy or with NaN are skipped, too.
+    skipped; maps without energy or with NaN are skipped, too. A map that `valid` calls without information counts as
+    constant: it scores the share of the image that the objects cover.
 
     As output of `compute` and `forward`: a scalar in [0, 1], the mean of `pointing_energy` over samples; NaN where no
     sample counted.
@@ -82,7 +83,11 @@ class EnergyPointingGame(LocalisationMetric):
         self._add_count("energy_skipped")
 
     def update(
-        self, saliency: Tensor | Sequence[Tensor], targets: Tensor, objects: Sequence[Objects | None] | None
+        self,
+        saliency: Tensor | Sequence[Tensor],
+        targets: Tensor,
+        objects: Sequence[Objects | None] | None,
+        valid: Tensor | Sequence[bool] | None = None,
     ) -> None:
         """Judge further samples; shapes are given in the docstring of the class.
 
@@ -90,7 +95,7 @@ class EnergyPointingGame(LocalisationMetric):
             TypeError: if an argument is of a wrong type.
             ValueError: naming the argument, what was expected and what came.
         """
-        samples = self._judged(saliency, targets, objects)
+        samples = self._judged(saliency, targets, objects, valid)
         regions = [sample.objects.region(sample.saliency) for sample in samples]
         shares = pointing_energy([sample.saliency for sample in samples], regions)
         counted = torch.isfinite(shares)

@@ -16,7 +16,7 @@ from sess_lightning.checks import check_choice, check_count, check_images
 from sess_lightning.logits import ACTIVATIONS, Activation, check_targets, class_scores, read_logits
 from sess_lightning.metrics.base import SaliencyMetric
 from sess_lightning.metrics.baselines import Baseline, BaselineChoice
-from sess_lightning.metrics.saliency_input import check_same_count, resize_map, split_maps
+from sess_lightning.metrics.saliency_input import check_same_count, check_valid, random_map, resize_map, split_maps
 from sess_lightning.probing import default_batch_size
 
 Mode = Literal["insertion", "deletion"]
@@ -225,10 +225,24 @@ class _PerturbationAUC(SaliencyMetric):
         images: Tensor | Sequence[Tensor],
         saliency: Tensor | Sequence[Tensor],
         targets: Tensor,
+        valid: Tensor | Sequence[bool] | None = None,
     ) -> None:
-        """Measure further samples; the arguments are those of `perturbation_curve`. No samples change nothing."""
+        """Measure further samples; no samples change nothing.
+
+        Args:
+            predict: as for `perturbation_curve`, and likewise `images`, `saliency` and `targets`.
+            images: see there.
+            saliency: see there.
+            targets: see there.
+            valid: `(B,)` bool, e.g. `SESSResult.valid`: the pixels of an image whose map carries no information (False)
+                change in a random order, the same each time, and a probability that is NaN counts as the worst one (0
+                for insertion, 1 for deletion). `None`: as `perturbation_curve`.
+        """
         if len(images) == len(saliency) == len(targets) == 0:
             return
+        maps = split_maps(saliency)
+        informative = check_valid(valid, len(maps))
+        saliency = [one if ok else random_map(one) for one, ok in zip(maps, informative, strict=True)]
         curves = perturbation_curve(
             predict,
             images,
@@ -245,6 +259,8 @@ class _PerturbationAUC(SaliencyMetric):
             batch_size=self.batch_size,
         )
         for group in [curves] if isinstance(curves, Tensor) else [curve[None] for curve in curves]:
+            if valid is not None:
+                group = group.nan_to_num(nan=0.0 if self.higher_is_better else 1.0)
             resampled = F.interpolate(group[None], size=self.steps + 1, mode="linear", align_corners=True)[0]
             self._increase(f"{self.mode}_sum", area_under_curve(group).sum())
             self._increase(f"{self.mode}_curve", resampled.sum(0))
@@ -274,6 +290,7 @@ class InsertionAUC(_PerturbationAUC):
     - `images`: `(B, C, H, W)`, or a list of `(C, H, W)`
     - `saliency`: `(B, H, W)`, or a list of `(H, W)`
     - `targets`: `(B,)`
+    - `valid`: optional, `(B,)` bool: which maps carry information, see `update`
 
     As output of `compute` and `forward`: a scalar in [0, 1]. `mean_curve()` gives the curve behind it.
 

@@ -8,9 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sess_lightning.boxes import check_boxes, pixel_boxes
 from sess_lightning.checks import check_choice
 from sess_lightning.metrics.connected_components import boxes_by_level
-from sess_lightning.metrics.objects import LocalisationMetric, Objects, check_boxes, pixel_boxes
+from sess_lightning.metrics.objects import LocalisationMetric, Objects
 from sess_lightning.metrics.saliency_input import check_same_count, split_maps
 
 Components = Literal["all", "largest"]
@@ -70,7 +71,8 @@ class MaxBoxAccuracy(LocalisationMetric):
 
     As input to `update` and `forward`: `saliency`, `targets` and `objects` as `PointingGame`, with the same samples
     skipped. A crowd's box is no object's; samples of crowds only, and maps with a value that is not finite, are
-    skipped, too. Where only masks are given, the tightest boxes around them count.
+    skipped, too. Where only masks are given, the tightest boxes around them count. A map that `valid` calls without
+    information counts as constant, which boxes the whole image.
 
     As output of `compute` and `forward`: a scalar in [0, 1]; NaN where no sample counted.
 
@@ -119,7 +121,11 @@ class MaxBoxAccuracy(LocalisationMetric):
         self._add_count("max_box_skipped")
 
     def update(
-        self, saliency: Tensor | Sequence[Tensor], targets: Tensor, objects: Sequence[Objects | None] | None
+        self,
+        saliency: Tensor | Sequence[Tensor],
+        targets: Tensor,
+        objects: Sequence[Objects | None] | None,
+        valid: Tensor | Sequence[bool] | None = None,
     ) -> None:
         """Judge further samples; shapes are given in the docstring of the class.
 
@@ -127,7 +133,7 @@ class MaxBoxAccuracy(LocalisationMetric):
             TypeError: if an argument is of a wrong type.
             ValueError: naming the argument, what was expected and what came.
         """
-        samples = self._judged(saliency, targets, objects)
+        samples = self._judged(saliency, targets, objects, valid)
         boxed = [(s.saliency, boxes) for s in samples if len(boxes := s.objects.pixel_boxes(s.saliency))]
         ious = best_box_ious([one for one, _ in boxed], [b for _, b in boxed], self.thresholds, self.components)
         finite = torch.isfinite(ious).all(1)

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sess_lightning.boxes import check_boxes, holds_pixels, pixel_boxes, xyxy_boxes
 from sess_lightning.logits import check_targets
 from sess_lightning.metrics.base import SaliencyMetric
-from sess_lightning.metrics.saliency_input import check_same_count, resize_map, split_maps
+from sess_lightning.metrics.saliency_input import check_same_count, check_valid, resize_map, split_maps
 
 Objects = Mapping[str, Any]
 
@@ -24,7 +25,7 @@ def boxes_to_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """The pixels inside any of the boxes, clipped to the image.
 
     Args:
-        boxes: `(N, 4)`: x1, y1, x2, y2 in pixels.
+        boxes: `(N, 4)`: x1, y1, x2, y2 in pixels, or `tv_tensors.BoundingBoxes` of an upright format.
         size: height and width of the image.
 
     Returns:
@@ -38,6 +39,7 @@ def boxes_to_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
         tensor([[1, 1, 0],
                 [0, 0, 0]], dtype=torch.int32)
     """
+    boxes = xyxy_boxes(boxes)
     check_boxes(boxes, "argument `boxes`")
     return _boxes_to_mask(boxes, size)
 
@@ -49,14 +51,6 @@ def _boxes_to_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     vertical = ((top <= rows) & (rows < bottom)).float()
     horizontal = ((left <= columns) & (columns < right)).float()
     return vertical.T @ horizontal > 0  # sums of zeros and ones: no H x W mask per box
-
-
-def pixel_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The pixels `(N, 4)` inside boxes `(N, 4)`, long: first column and row, last ones + 1, clipped."""
-    exact = boxes.float() if boxes.is_floating_point() and boxes.itemsize < 4 else boxes
-    whole = torch.cat([exact[:, :2].floor(), exact[:, 2:].ceil()], 1) if exact.is_floating_point() else exact
-    limits = torch.tensor([size[1], size[0], size[1], size[0]], device=boxes.device)
-    return whole.clamp(min=0).minimum(limits.to(whole)).long()
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
@@ -104,20 +98,28 @@ class ClassObjects:
 
 
 class Sample(NamedTuple):
-    """A sample that can be judged: its map at the size of the objects' image, its class and their objects."""
+    """A sample that can be judged: its map at the size of the objects' image, its class and their objects.
+
+    Where the map is not valid, `saliency` is one everywhere.
+    """
 
     saliency: Tensor
     target: int
     objects: ClassObjects
+    valid: bool = True
 
 
-def class_objects(sample: Objects, target: int, name: str = "objects") -> ClassObjects | None:
+def class_objects(sample: Objects, target: int, size: tuple[int, int], name: str = "objects") -> ClassObjects | None:
     """The objects of one class; None where it is absent or all its objects are marked difficult (VOC07).
+
+    Objects without a pixel inside the image are none: nobody can hit them.
 
     Args:
         sample: `{"boxes": (N, 4) xyxy or "masks": (N, H, W), "labels": (N,)}`, and optionally `"difficult": (N,)` and
-            `"iscrowd": (N,)`. Where both are given, masks say which pixels belong to the objects.
+            `"iscrowd": (N,)`. Where both are given, masks say which pixels belong to the objects. Boxes may be
+            `tv_tensors.BoundingBoxes` of an upright format.
         target: the class.
+        size: height and width of the image that boxes refer to.
         name: what an error calls the sample.
 
     Raises:
@@ -127,7 +129,8 @@ def class_objects(sample: Objects, target: int, name: str = "objects") -> ClassO
     boxes, masks = _regions(sample, name)
     count = len(boxes)
     labels = _flags(sample, "labels", count, name)
-    chosen = labels == target
+    seen = (holds_pixels(boxes, size) if masks is None else masks.flatten(1).any(1)).cpu()
+    chosen = (labels == target) & seen
     difficult = _flags(sample, "difficult", count, name).bool()
     if not (chosen & ~difficult).any():
         return None
@@ -135,7 +138,7 @@ def class_objects(sample: Objects, target: int, name: str = "objects") -> ClassO
         boxes=boxes[chosen.to(boxes.device)],
         masks=None if masks is None else masks[chosen.to(masks.device)],
         crowd=_flags(sample, "iscrowd", count, name).bool()[chosen],
-        distractor=bool((~chosen).any()),
+        distractor=bool(((labels != target) & seen).any()),
     )
 
 
@@ -159,11 +162,16 @@ class LocalisationMetric(SaliencyMetric):
         return int(getattr(self, self.skipped_state))
 
     def _judged(
-        self, saliency: Tensor | Sequence[Tensor], targets: Tensor, objects: Sequence[Objects | None] | None
+        self,
+        saliency: Tensor | Sequence[Tensor],
+        targets: Tensor,
+        objects: Sequence[Objects | None] | None,
+        valid: Tensor | Sequence[bool] | None,
     ) -> list[Sample]:
         """The samples that can be judged; counts the others as skipped."""
         maps = split_maps(saliency)
         classes = check_targets(targets, len(maps)).tolist()
+        informative = check_valid(valid, len(maps))
         if objects is None:
             objects = [None] * len(maps)
         if isinstance(objects, (Mapping, Tensor)) or not isinstance(objects, Sequence):
@@ -174,12 +182,13 @@ class LocalisationMetric(SaliencyMetric):
         check_same_count("objects", len(objects), len(maps))
         self._warn_empty([number for number, sample in enumerate(objects) if sample is not None and is_empty(sample)])
         judged = []
-        for number, (one, target, sample) in enumerate(zip(maps, classes, objects, strict=True)):
+        for number, (one, target, sample, ok) in enumerate(zip(maps, classes, objects, informative, strict=True)):
             if sample is None or is_empty(sample):
                 continue
-            found = class_objects(sample, target, f"sample {number} of argument `objects`")
+            size = (one.shape[0], one.shape[1])
+            found = class_objects(sample, target, size, f"sample {number} of argument `objects`")
             if found is not None:
-                judged.append(Sample(found.fit(one), target, found))
+                judged.append(Sample(found.fit(one if ok else torch.ones_like(one)), target, found, ok))
         self._increase(self.skipped_state, len(maps) - len(judged))
         return judged
 
@@ -205,7 +214,7 @@ def _regions(sample: Objects, name: str) -> tuple[Tensor, Tensor | None]:
         if masks.ndim != 3:
             raise ValueError(f"Expected `masks` of {name} to have shape (N, H, W), but got {tuple(masks.shape)}.")
     if "boxes" in sample:
-        boxes = torch.as_tensor(sample["boxes"])
+        boxes = xyxy_boxes(sample["boxes"], f"`boxes` of {name}")
         check_boxes(boxes, f"`boxes` of {name}")
     elif masks is not None:
         boxes = mask_boxes(masks)
@@ -217,19 +226,6 @@ def _regions(sample: Objects, name: str) -> tuple[Tensor, Tensor | None]:
             f"Expected `boxes` and `masks` of {name} to be equally many, but got {len(boxes)} and {len(masks)}."
         )
     return boxes, masks
-
-
-def check_boxes(boxes: Tensor, name: str) -> None:
-    """Raise a `ValueError` unless `boxes` are `(N, 4)`: finite x1, y1, x2, y2 in ascending order."""
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"Expected {name} to have shape (N, 4), but got {tuple(boxes.shape)}.")
-    if not torch.isfinite(boxes).all():
-        raise ValueError(f"Expected {name} to be finite, but got {boxes.tolist()}.")
-    if (boxes[:, 2:] < boxes[:, :2]).any():
-        raise ValueError(
-            f"Expected {name} to be x1, y1, x2, y2 with x1 <= x2 and y1 <= y2, but got {boxes.tolist()}. "
-            "Boxes given as x, y, width, height need converting, e.g. with torchvision.ops.box_convert."
-        )
 
 
 def _flags(sample: Objects, key: str, count: int, name: str) -> Tensor:

@@ -85,7 +85,10 @@ class PointingGame(LocalisationMetric):
     - `objects`: for each sample None or a dict with `"boxes"` `(N, 4)` (x1, y1, x2, y2) or `"masks"` `(N, H, W)`,
       `"labels"` `(N,)`, and optionally `"difficult"` and `"iscrowd"` `(N,)`. Crowds count as objects. A sample is
       skipped, and counted in `skipped`, where it has no object of its class, or only difficult ones (as VOC07 marks
-      them); otherwise difficult objects can be hit.
+      them); otherwise difficult objects can be hit. Objects without a pixel inside the image are none.
+      `tv_tensors.BoundingBoxes` are converted by their format
+    - `valid`: `(B,)` bool, e.g. `SESSResult.valid`: a map that carries no information (False) is a miss; `None`: all
+      are judged by their maximum
 
     As output of `compute` and `forward`: a scalar in [0, 1]; NaN where no sample counted.
 
@@ -147,7 +150,11 @@ class PointingGame(LocalisationMetric):
         self._add_count("pointing_skipped")
 
     def update(
-        self, saliency: Tensor | Sequence[Tensor], targets: Tensor, objects: Sequence[Objects | None] | None
+        self,
+        saliency: Tensor | Sequence[Tensor],
+        targets: Tensor,
+        objects: Sequence[Objects | None] | None,
+        valid: Tensor | Sequence[bool] | None = None,
     ) -> None:
         """Judge further samples; shapes are given in the docstring of the class.
 
@@ -155,7 +162,7 @@ class PointingGame(LocalisationMetric):
             TypeError: if an argument is of a wrong type.
             ValueError: naming the argument, what was expected and what came.
         """
-        samples = self._judged(saliency, targets, objects)
+        samples = self._judged(saliency, targets, objects, valid)
         if not samples:
             return
         rows = self._rows([sample.target for sample in samples])
@@ -199,7 +206,7 @@ class PointingGame(LocalisationMetric):
         index = sample.saliency.argmax()
         width = sample.saliency.shape[1]
         point = torch.stack([index % width, index // width])
-        hit = pointing_hits(point[None], region[None], self.tolerance)[0]
+        hit = pointing_hits(point[None], region[None], self.tolerance)[0] & sample.valid
         if self.subset == "all":
             return hit, torch.ones_like(hit)
         counts = (region.sum() * 4 < region.numel()) & sample.objects.distractor

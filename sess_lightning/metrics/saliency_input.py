@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,7 +22,6 @@ def split_maps(saliency: Tensor | Sequence[Tensor], name: str = "saliency") -> l
         ValueError: if a map has not two dimensions, or no pixels.
 
     Example:
-        >>> import torch
         >>> [tuple(m.shape) for m in split_maps(torch.zeros(2, 3, 4))]
         [(3, 4), (3, 4)]
     """
@@ -40,7 +40,6 @@ def resize_map(saliency: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize a map `(h, w)` to another size: bilinear, half-pixel centres, no antialias, as TorchRay.
 
     Example:
-        >>> import torch
         >>> resize_map(torch.tensor([[0.0, 1.0]]), (1, 4))
         tensor([[0.0000, 0.2500, 0.7500, 1.0000]])
     """
@@ -56,6 +55,22 @@ def check_same_count(name: str, count: int, expected: int) -> None:
             f"Expected argument `{name}` to have one entry for each of the {expected} maps of `saliency`, "
             f"but got {count}."
         )
+
+
+def check_valid(valid: Tensor | Sequence[bool] | None, count: int) -> list[bool]:
+    """Whether each of `count` maps carries information: all, unless the argument `valid` says otherwise."""
+    if valid is None:
+        return [True] * count
+    check_same_count("valid", len(valid), count)
+    return [bool(one) for one in valid]
+
+
+def random_map(like: Tensor) -> Tensor:
+    """Uniform noise `(H, W)` in place of a map without information, the same for every map of one size.
+
+    Drawn on the CPU by a generator of its own, so that it is the same on every device and changes no random state.
+    """
+    return torch.rand(like.shape, generator=torch.Generator().manual_seed(0)).to(like)
 
 
 def _checked(one: Any, name: str) -> Tensor:

@@ -10,7 +10,7 @@ from sess_lightning.render.colormap import colorize, overlay
 from sess_lightning.render.filmstrip import contact_sheet, film_panels, filmstrip
 from sess_lightning.render.map_grid import MapRow, map_grid
 from sess_lightning.render.marks import draw_boxes, draw_circle, draw_peak
-from sess_lightning.render.normalization import denormalize, normalization_misfit
+from sess_lightning.render.normalization import denormalize, drawn_channels, normalization_misfit
 from sess_lightning.render.paper_figures import patches_figure, prefilter_figure, smoothing_figure
 from sess_lightning.render.photo_page import PhotoRow, explanation_page
 from sess_lightning.render.process_figure import process_figure
@@ -28,6 +28,7 @@ __all__ = [
     "draw_boxes",
     "draw_circle",
     "draw_peak",
+    "drawn_channels",
     "explanation_page",
     "film_panels",
     "filmstrip",

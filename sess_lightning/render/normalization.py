@@ -60,6 +60,30 @@ def denormalize(images: Tensor, mean: Sequence[float], std: Sequence[float], str
     return (pictures * 255).round().clamp(0, 255).to(torch.uint8)
 
 
+def drawn_channels(
+    images: Sequence[Tensor], mean: Sequence[float], std: Sequence[float], bands: Sequence[int] | None
+) -> tuple[list[Tensor], Sequence[float], Sequence[float]]:
+    """The channels of images that are drawn, and the mean and std that belong to them.
+
+    Args:
+        images: a list of `(C, H, W)`, normalised.
+        mean: one value, or one for each of the `C` channels or of those drawn.
+        std: likewise.
+        bands: numbers of channels, counted from 0; `None` takes all.
+
+    Example:
+        >>> images, mean, std = drawn_channels([torch.rand(4, 8, 8)], (0.1, 0.2, 0.3, 0.4), (1, 1, 1, 2), (3, 2, 1))
+        >>> tuple(images[0].shape), mean, std
+        ((3, 8, 8), [0.4, 0.3, 0.2], [2, 1, 1])
+    """
+    if bands is None:
+        return list(images), mean, std
+    shown = [image[list(bands)] for image in images]
+    if images and len(mean) == len(std) == images[0].shape[0] > 1:
+        return shown, [mean[band] for band in bands], [std[band] for band in bands]
+    return shown, mean, std
+
+
 def normalization_misfit(images: Tensor | Sequence[Tensor], mean: Sequence[float], std: Sequence[float]) -> str | None:
     """Say what is plainly wrong with `mean` and `std`: that they cannot be what these images were normalised with.
 

@@ -1,0 +1,135 @@
+"""What watches a key of the callback's, and whether that key can ever have a value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torchmetrics import Metric
+
+from sess_lightning.callback.keys import BASE, KEYS, OVERALL, POINTING, key_name
+
+_LOADER = re.compile(r"/dataloader_idx_\d+$")
+_POINTING = (POINTING.name, BASE + POINTING.name)
+_OURS = {key.name for key in KEYS} | {BASE + key.name for key in KEYS if key.per_method}  # of any SESSCallback
+
+
+class Monitor(NamedTuple):
+    """Something that reads a key of the callback's: its kind, the key, and whether it fails where there is none."""
+
+    who: str
+    key: str
+    strict: bool
+
+
+def monitors_of(trainer: pl.Trainer, prefix: str) -> list[Monitor]:
+    """All that read a key that begins with the prefix; the trainer has its callbacks and optimizers."""
+    found = []
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, (EarlyStopping, ModelCheckpoint)) and callback.monitor:
+            strict = callback.strict if isinstance(callback, EarlyStopping) else callback.save_top_k != 0
+            found.append(Monitor(type(callback).__name__, callback.monitor, strict))
+    for config in trainer.lr_scheduler_configs:
+        if config.reduce_on_plateau and config.monitor:
+            found.append(Monitor("a plateau scheduler", config.monitor, config.strict))
+    return [monitor for monitor in found if monitor.key.startswith(f"{prefix}/")]
+
+
+def possible_names(metrics: Mapping[str, Metric], compare_base: bool) -> set[str] | None:
+    """Names of all that may be logged, without prefix and loader; `None` where a metric of the user's gives several."""
+    if any(type(metric).__module__.split(".")[0] != "sess_lightning" for metric in metrics.values()):
+        return None
+    names = {key_name(name) for name in metrics}
+    names |= {key.name for key in KEYS if key.difference and {part.name for part in key.difference} <= names}
+    per_validation = {key.name for key in KEYS if not key.per_method}
+    return names | {BASE + name for name in names if compare_base} | per_validation
+
+
+def check_names(monitors: Iterable[Monitor], prefix: str, names: Collection[str]) -> None:
+    """Say which monitors read a key that this callback never logs.
+
+    Raises:
+        MisconfigurationException: if the monitor would fail for the lack of it.
+    """
+    for monitor in monitors:
+        name = _LOADER.sub("", monitor.key).removeprefix(f"{prefix}/")
+        if name in names:
+            continue
+        near = get_close_matches(name, names, n=1)
+        hint = f" Did you mean {f'{prefix}/{near[0]}'!r}?" if near else ""
+        known = ", ".join(f"{prefix}/{one}" for one in sorted(names))
+        strict = monitor.strict and (bool(near) or name in _OURS)  # else the module may log it
+        _complain(
+            monitor._replace(strict=strict),
+            f"{monitor.who} monitors {monitor.key!r}, which this SESSCallback never logs.{hint} It logs {known}: "
+            "`metrics` says which of them are measured, `compare_base` whether those of the base method are.",
+        )
+
+
+def check_loaders(monitors: Iterable[Monitor], prefix: str, watched: Iterable[int], several: bool) -> None:
+    """Say which monitors name no loader where there are several, or one that is not watched.
+
+    Args:
+        monitors: of this callback's keys.
+        prefix: of the keys.
+        watched: numbers of the validation loaders that the callback watches.
+        several: whether there are several validation loaders.
+
+    Raises:
+        MisconfigurationException: if the monitor would fail for the lack of it.
+    """
+    suffixes = [f"/dataloader_idx_{number}" for number in sorted(watched)] if several else [""]
+    for monitor in monitors:
+        found = _LOADER.search(monitor.key)
+        rest = _LOADER.sub("", monitor.key)
+        if (found.group() if found else "") in suffixes or rest.removeprefix(f"{prefix}/") not in _OURS:
+            continue
+        _complain(
+            monitor,
+            f"{monitor.who} monitors {monitor.key!r}, but with {'several' if several else 'one'} validation loader"
+            f"{'s' if several else ''} the key is {' or '.join(repr(rest + suffix) for suffix in suffixes)}.",
+        )
+
+
+def check_pointing(monitors: Iterable[Monitor], prefix: str, suffix: str) -> None:
+    """Say which monitors read pointing accuracy of a loader whose batches hold no boxes and no masks.
+
+    Raises:
+        MisconfigurationException: if the monitor would fail for the lack of it.
+    """
+    for monitor in monitors:
+        if monitor.key in {f"{prefix}/{name}{suffix}" for name in _POINTING}:
+            _complain(
+                monitor,
+                f"{monitor.who} monitors {monitor.key!r}, but the validation batches hold no boxes and no masks to "
+                f"point at. Give them as detection targets or by batch_to_samples=, or monitor "
+                f"{prefix}/{OVERALL.name}{suffix}.",
+            )
+
+
+def check_values(monitors: Iterable[Monitor], prefix: str, logged: Collection[str]) -> None:
+    """After the first validation: say which monitors read pointing accuracy although no sample counted for it.
+
+    Raises:
+        MisconfigurationException: if the monitor would fail for the lack of it.
+    """
+    for monitor in monitors:
+        if monitor.key not in logged and _LOADER.sub("", monitor.key).removeprefix(f"{prefix}/") in _POINTING:
+            _complain(
+                monitor,
+                f"{monitor.who} monitors {monitor.key!r}, but no sample followed has an object of the class that was "
+                "explained for it. Follow more samples (`num_samples`), or those that have one (`indices`), or explain "
+                "the label (`target`).",
+            )
+
+
+def _complain(monitor: Monitor, message: str) -> None:
+    if monitor.strict:
+        raise MisconfigurationException(message)
+    rank_zero_warn(message)
