@@ -1,1 +1,1 @@
-"""The paper's tables on the user's machine: each a command, `sess-lightning benchmark NAME`."""
+"""Benchmarks that reproduce the paper's tables and ablations; each is a command, `sess-lightning benchmark NAME`."""

@@ -1,6 +1,6 @@
-"""The paper's ablations on the user's photos: what each setting of SESS does to insertion and deletion.
+"""The paper's ablations on the user's photos: the effect of each setting of SESS on insertion and deletion.
 
-The patches of all settings overlap: each is explained once, and every setting fuses its share of them.
+The settings share patches. Each patch is explained once, and each setting fuses the subset it uses.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAME = "ablation"
 
 @dataclass(frozen=True)
 class Ablation:
-    """One figure of the paper: a setting and its values, all else as in `fixed`."""
+    """One figure of the paper: an option of SESS and its values; all other options are those of `fixed`."""
 
     title: str
     option: str
@@ -36,13 +36,13 @@ class Ablation:
     fixed: Mapping[str, Any]
 
     def algorithms(self, method: str, window: int, batch_size: int | None) -> dict[str, SESS]:
-        """SESS for each value, by the value as text."""
+        """Returns SESS for each value of the option, by the value as text."""
         common = {"window_size": window, "batch_size": batch_size, "smooth": False}
         return {str(value): SESS(method, **{**common, **self.fixed, self.option: value}) for value in self.values}
 
 
 def ablations(num_scales: int, window: int) -> dict[str, Ablation]:
-    """The paper's ablations by name, with at most so many scales; ten and six of Figs. 6 to 10 become fewer with it."""
+    """Returns the paper's ablations by name, limited to `num_scales` scales (Figs. 6 to 10 use ten or six)."""
     ten, six = min(10, num_scales), min(6, num_scales)
     steps = (window, window // 2, window // 4)
     return {
@@ -77,11 +77,11 @@ def ablation(
     root: str | None = None,
     out: str = NAME,
 ) -> None:
-    """Figures 5, 6, 7, 9 and 10: insertion, deletion and their difference, x 100, by each setting of SESS.
+    """Figures 5, 6, 7, 9 and 10: insertion, deletion and their difference, x 100, for each setting of SESS.
 
-    Photos and figures as in `insertion-deletion`. Patches that settings share are explained once for all of them, so
-    the pre-filter is applied to finished maps and its figures say nothing about time (see `runtime`). Rows are written
-    as they come: a killed run, started again, goes on where it was.
+    Photos and figures are those of `insertion-deletion`. Patches shared by settings are explained once, so the
+    pre-filter is applied to maps that exist already and its figures say nothing about time (see `runtime`). Each row is
+    written when it is measured: an interrupted run resumes where it stopped.
 
     Args:
         data: a folder of photos in COCO format, or imagenet, voc07, coco14.
@@ -138,16 +138,16 @@ class _Measure:
 
 
 def shared_maps(settings: list[SESS], model: nn.Module, image: Tensor, target: int) -> tuple[Tensor, list[bool]]:
-    """The map of one image by every setting, with each patch explained once.
+    """Compute the map of one image with every setting, explaining each patch once.
 
     Args:
-        settings: of one base method, window and activation.
+        settings: `S` configurations with the same base method, window and activation.
         model: any classifier.
         image: `(3, H, W)`, on the model's device.
-        target: the class.
+        target: index of the class to explain.
 
     Returns:
-        Maps `(S, H, W)`, and which of them are valid.
+        Maps `(S, H, W)`, and for each whether it is valid (neither constant nor NaN).
     """
     first = settings[0]
     size = (image.shape[1], image.shape[2])
@@ -166,7 +166,7 @@ def shared_maps(settings: list[SESS], model: nn.Module, image: Tensor, target: i
 
 
 def figures(rows: list[Row], setting: str, values: Sequence[str]) -> dict[str, list[Interval]]:
-    """Insertion, deletion and overall, x 100, for each value of a setting, and what overall gains over the first."""
+    """Returns insertion, deletion and overall, x 100, for each value, and `gain`, that of overall over the first."""
     own = [[row for row in rows if (row["setting"], row["value"]) == (setting, value)] for value in values]
     found = {figure: [mean_interval(percent(part, figure)) for part in own] for figure in FIGURES}
     first = percent(own[0], "overall")

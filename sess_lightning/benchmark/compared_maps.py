@@ -1,4 +1,4 @@
-"""The maps that benchmarks compare: each base method alone on the image, and with SESS."""
+"""Computes the maps that benchmarks compare: each base method alone on the image, and with SESS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sess_lightning.sess.base_maps import base_maps
 
 
 class Map(NamedTuple):
-    """A map of one image for one class."""
+    """The map of one image for one class."""
 
     method: str
     sess: bool
@@ -25,19 +25,19 @@ class Map(NamedTuple):
 
 @dataclass(frozen=True)
 class Compared:
-    """Base methods, each alone and with SESS, as the command line says it.
+    """The base methods to compare, each alone and with SESS, as given on the command line.
 
     Args:
-        methods: names, separated by commas.
-        num_scales: of the pyramid.
-        scales: short sides in pixels instead, separated by commas.
-        ratio: of the pre-filter.
-        window: in pixels: what the networks were trained on.
-        batch_size: patches per forward; the device's default if left out.
+        methods: names of base methods, separated by commas.
+        num_scales: number of scales of the pyramid.
+        scales: short sides of the scaled images in pixels, separated by commas; replaces `num_scales`.
+        ratio: pre-filter ratio in [0, 1).
+        window: size of the window in pixels, the input size the networks were trained with.
+        batch_size: patches per forward pass; `None` means the device's default.
         activation: `"softmax"` or `"sigmoid"`.
 
     Raises:
-        ValueError: if one of them is unknown or out of its range.
+        ValueError: if a name is unknown or a number out of range.
     """
 
     methods: str
@@ -52,7 +52,7 @@ class Compared:
         self.build()
 
     def build(self) -> dict[str, SESS]:
-        """SESS for each method, without smoothing, as the paper measures."""
+        """Returns SESS by name of the base method, without smoothing, as in the paper's measurements."""
         sides = None if self.scales is None else [int(side) for side in self.scales.split(",")]
         return {
             name: SESS(
@@ -69,12 +69,12 @@ class Compared:
         }
 
     def described(self) -> str:
-        """For the head of a table."""
+        """Returns a description of the settings for the heading of a table."""
         pyramid = f"short sides {self.scales}" if self.scales else f"{self.num_scales} scales"
         return f"SESS: {pyramid}, r = {self.ratio:g}"
 
     def settings(self) -> dict[str, object]:
-        """What decides about the numbers."""
+        """Returns the settings that determine the results."""
         return {
             "methods": self.methods,
             "num_scales": None if self.scales else self.num_scales,
@@ -88,16 +88,19 @@ class Compared:
 def compared_maps(
     algorithms: dict[str, SESS], model: nn.Module, image: Tensor, targets: Sequence[int]
 ) -> list[list[Map]]:
-    """For each class, the maps of all methods alone and with SESS.
+    """Compute, for each class, the maps of all methods alone and with SESS.
 
-    The method alone sees the image squashed to the window; its map is brought back to the image's size. The patches are
-    scored once for all methods, which share pyramid and window.
+    The method alone explains the image resized to the window; its map is resized back to the image. Patches are scored
+    once for all methods, as these use the same pyramid and window.
 
     Args:
-        algorithms: by name of the method.
+        algorithms: SESS by name of the base method.
         model: any classifier.
         image: `(3, H, W)`, normalised, on the model's device.
-        targets: classes to explain.
+        targets: indices of the classes to explain.
+
+    Returns:
+        One list of maps per class: for each method its map alone, then its map with SESS.
     """
     found: list[list[Map]] = [[] for _ in targets]
     classes = torch.tensor(targets, device=image.device)

@@ -1,4 +1,4 @@
-"""Photos and networks of a benchmark, from what the command line says."""
+"""Loads the photos and networks of a benchmark from its command-line arguments."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _NAMED = {"voc07": "VOC07", "coco14": "COCO14", "imagenet": "ImageNet"}
 
 
 class BenchmarkPhotos(Dataset[tuple[str, Any]]):
-    """Photos of a data set as `(key, (image, target))`; a photo that cannot be read as `(key, message)`.
+    """Dataset of `(key, (image, target))`; a photo that cannot be read is `(key, message)`.
 
     Args:
-        data: a folder in COCO format, or `voc07`, `coco14`, `imagenet`.
-        root: where the named data set lies, as docs/data.md says; not used for a folder.
-        limit: so many photos, chosen by `seed`; None takes all.
-        seed: of the choice.
-        network: whose normalisation the photos get.
+        data: a folder in COCO format, or the name `voc07`, `coco14` or `imagenet`.
+        root: folder of the named data set, see docs/data.md; ignored if `data` is a folder.
+        limit: number of photos to use, chosen at random by `seed`; `None` uses all.
+        seed: seed of that random choice.
+        network: network whose mean and standard deviation normalise the photos.
 
     Raises:
-        ValueError: if the data are not there; says what was expected.
+        ValueError: if the data are missing; the message describes the expected layout.
     """
 
     def __init__(self, data: str, root: str | None, limit: int | None, seed: int, network: Network) -> None:
@@ -39,7 +39,7 @@ class BenchmarkPhotos(Dataset[tuple[str, Any]]):
         self._width = len(str(count))
 
     def without(self, done: set[str]) -> BenchmarkPhotos:
-        """Leave out what is measured."""
+        """Remove the photos with keys in `done`, in place; returns the data set itself."""
         self._numbers = [number for number in self._numbers if self._key(number) not in done]
         return self
 
@@ -54,18 +54,20 @@ class BenchmarkPhotos(Dataset[tuple[str, Any]]):
             return self._key(number), str(error)
 
     def _key(self, number: int) -> str:
-        return str(number).zfill(self._width)  # sorts as numbers do
+        return str(number).zfill(self._width)  # zero-padded, so that keys sort like numbers
 
 
 def networks(models: str, weights: str) -> dict[str, Network]:
-    """Networks by name, each with its weights; one name with several weights is told apart by the files' names.
+    """Load networks with their weights, by name.
+
+    If a name occurs with several weights, the stem of the weights' file is added to it.
 
     Args:
-        models: names, separated by commas.
-        weights: a path or `DEFAULT` for each, separated by commas; one for all is enough.
+        models: names of networks, separated by commas.
+        weights: for each network a path or `DEFAULT`, separated by commas; a single one is used for all.
 
     Raises:
-        ValueError: if the numbers differ, or a network or its weights are not there.
+        ValueError: if the numbers of names and weights differ, or a network or its weights cannot be found.
     """
     names, files = models.split(","), weights.split(",")
     files = files * len(names) if len(files) == 1 else files
@@ -83,7 +85,9 @@ def networks(models: str, weights: str) -> dict[str, Network]:
 
 
 def same_normalisation(found: Sequence[Network]) -> Network:
-    """One of the networks, if all expect images of one normalisation, as a benchmark reads each photo once.
+    """Returns the first network after checking that all have the same mean and standard deviation.
+
+    A benchmark reads and normalises each photo only once.
 
     Raises:
         ValueError: if they differ.

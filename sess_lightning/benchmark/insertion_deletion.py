@@ -24,7 +24,7 @@ from sess_lightning.sess import SESS
 
 NAME = "insertion-deletion"
 FIGURES = ("insertion", "deletion", "overall")
-_SHORT_SIDE = 256 / 224  # of the photo over the crop, as in ImageNet's usual evaluation
+_SHORT_SIDE = 256 / 224  # short side of the photo relative to the crop, as in ImageNet's usual evaluation
 
 
 def insertion_deletion(
@@ -47,9 +47,9 @@ def insertion_deletion(
 ) -> None:
     """Table 1: insertion, deletion and their difference, of base methods alone and with SESS, x 100.
 
-    As in the paper: the photo's short side becomes 256, a crop of 224 is cut from its centre, and the class predicted
-    for the crop is explained; 28 steps; SESS works on the crop, without smoothing. A photo whose map is constant has no
-    figure. Rows are written as they come: a killed run, started again, goes on where it was.
+    As in the paper, the photo's short side is resized to 256, the central 224 x 224 pixels are cropped, and the class
+    predicted for the crop is explained. Curves have 28 steps. SESS runs on the crop, without smoothing. A photo with a
+    constant map has no figure. Each row is written when it is measured: an interrupted run resumes where it stopped.
 
     Args:
         data: a folder of photos in COCO format, or imagenet, voc07, coco14.
@@ -102,12 +102,12 @@ class _Measure:
 
 
 def centre_crop(image: Tensor, window: int) -> Tensor:
-    """The photo `(3, H, W)` with a short side of 8/7 the window, and of that the window at the centre."""
+    """Resize a photo `(3, H, W)` to a short side of 8/7 of the window, and crop the window at its centre."""
     return TF.center_crop(TF.resize(image, [round(window * _SHORT_SIDE)], antialias=True), [window, window])
 
 
 def predicted_class(model: nn.Module, image: Tensor) -> int:
-    """The class with the highest logit."""
+    """Returns the class with the highest logit for an image `(3, H, W)`."""
     with probe(model):
         return int(predicted_classes(read_logits(model(image[None]))))
 
@@ -115,7 +115,10 @@ def predicted_class(model: nn.Module, image: Tensor) -> int:
 def measured(
     model: nn.Module, image: Tensor, maps: Tensor, target: int, batch_size: int | None
 ) -> list[dict[str, float]]:
-    """Insertion, deletion and overall of one image for each of the maps `(M, H, W)`, all in one stream of batches."""
+    """Returns insertion, deletion and overall of one image `(3, H, W)` for each of the maps `(M, H, W)`.
+
+    The perturbed images of all maps share batches.
+    """
     images = image.expand(len(maps), -1, -1, -1)
     targets = torch.full((len(maps),), target, device=image.device)
     areas = []
@@ -127,7 +130,7 @@ def measured(
 
 
 def table(rows: list[Row]) -> str:
-    """Table 1 as Markdown: means x 100 with their intervals, and the paired difference that SESS makes."""
+    """Returns Table 1 in Markdown: means x 100 with intervals, and the paired difference between SESS and base."""
     lines = []
     for (model, method), base, sess in pairs(rows):
         for with_sess, own in ((False, base), (True, sess)):
@@ -147,7 +150,7 @@ def table(rows: list[Row]) -> str:
 
 
 def percent(rows: list[Row], figure: str) -> np.ndarray:
-    """A figure of each row, x 100; NaN where there is none."""
+    """Returns a figure of each row `(R,)`, x 100; NaN where the row has none."""
     return np.array([np.nan if row[figure] is None else 100 * float(row[figure]) for row in rows])  # type: ignore[arg-type]
 
 

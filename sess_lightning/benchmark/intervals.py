@@ -1,4 +1,4 @@
-"""Confidence intervals of benchmark figures by the bootstrap over photos."""
+"""Bootstrap confidence intervals over photos."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 _REPEATS = 2000
-_AT_ONCE = 100  # resamples: bounds the memory for data sets of many photos
+_AT_ONCE = 100  # resamples at a time: bounds the memory for data sets of many photos
 
 
 class Interval(NamedTuple):
-    """A figure with its 95 % interval."""
+    """A value with its 95 % interval; both NaN if there is no value."""
 
     value: float
     low: float
@@ -25,13 +25,13 @@ class Interval(NamedTuple):
 
 
 def bootstrap(photos: int, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> Interval:
-    """The statistic of all photos, and the 2.5th and 97.5th percentile of it over 2000 resamples of the photos.
+    """Returns a statistic of all photos with its 2.5th and 97.5th percentile over 2000 bootstrap resamples.
 
     Args:
-        photos: their number.
-        statistic: from weights `(R, photos)`, how often each photo was drawn, to figures `(R,)`; NaN where there is
-            none, which percentiles leave out.
-        seed: of the resamples: the same for every figure, so that paired figures see the same photos.
+        photos: number of photos.
+        statistic: function from weights `(R, photos)`, how often a resample contains each photo, to values `(R,)`. NaN
+            means undefined and is ignored by the percentiles.
+        seed: seed of the resamples; the same for all figures, so that paired figures use the same photos.
 
     Example:
         >>> values = np.array([1.0, 2.0, 3.0])
@@ -51,10 +51,10 @@ def bootstrap(photos: int, statistic: Callable[[np.ndarray], np.ndarray], seed: 
 
 
 def mean_interval(values: np.ndarray) -> Interval:
-    """The mean over photos, with its interval; NaN stands for a photo without a figure, which counts nowhere.
+    """Returns the mean over photos with its interval.
 
     Args:
-        values: `(photos,)`.
+        values: `(photos,)`; NaN for photos without a value, which are ignored.
     """
     there = np.isfinite(values)
     filled = np.where(there, values, 0.0)
@@ -63,11 +63,11 @@ def mean_interval(values: np.ndarray) -> Interval:
 
 
 def class_mean_interval(hits: np.ndarray, counts: np.ndarray) -> Interval:
-    """The mean over classes of each class's accuracy, with its interval over photos; classes never seen are left out.
+    """Returns the mean of the per-class accuracies with its interval over photos; unseen classes are ignored.
 
     Args:
-        hits: `(photos, classes)`.
-        counts: `(photos, classes)`: how many questions about the class there were.
+        hits: `(photos, classes)`, number of hits.
+        counts: `(photos, classes)`, number of questions.
     """
 
     def statistic(drawn: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A benchmark's walk over its photos, on one device or many: Lightning's own strategies, rows written as they come."""
+"""Runs a benchmark over its photos with a Lightning Trainer, on one or several devices; rows are written at once."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}
 
 
 class Measure(Protocol):
-    """What a benchmark does with one photo."""
+    """Measurement of one photo."""
 
     def __call__(self, models: Mapping[str, nn.Module], image: Tensor, target: Mapping[str, Any]) -> list[Row]:
-        """Rows of one photo.
+        """Returns the rows of one photo.
 
         Args:
-            models: by name, on the device of `image`, in eval mode.
+            models: networks by name, in eval mode, on the device of `image`.
             image: `(3, H, W)`, normalised.
-            target: as the data set gives it: `labels`, and `boxes` or `masks` where there are some.
+            target: annotations as given by the data set: `labels`, and `boxes` or `masks` if it has any.
         """
 
 
@@ -57,11 +57,14 @@ class Job:
         return f"{chosen} of `{self.data}`{autocast}, 95 % intervals over photos"
 
     def walk(self, measure: Measure, settings: Mapping[str, Any]) -> list[Row] | None:
-        """Measure the photos that are not measured yet, and give the rows of all; None on all processes but the first.
+        """Measure the photos that have no rows yet.
 
         Args:
-            measure: gives the rows of one photo.
-            settings: what decides about the numbers, besides photos and networks.
+            measure: returns the rows of one photo.
+            settings: further settings that determine the results, besides photos and networks.
+
+        Returns:
+            The rows of all photos on process 0, `None` on the others.
         """
         if self.limit is not None:
             check_count("limit", self.limit)
@@ -81,12 +84,12 @@ class Job:
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            inference_mode=False,  # methods need gradients; they switch them on where they do
+            inference_mode=False,  # base methods need gradients and enable them themselves
         )
         return _walk(trainer, models, photos, measure, store)
 
     def finish(self, text: str) -> None:
-        """Write the Markdown page and print it."""
+        """Write the results in Markdown to the output folder and print them."""
         folder = Path(self.out)
         (folder / f"{self.name}.md").write_text(text)
         written = [str(path) for path in sorted(folder.glob(f"{self.name}*")) if path.is_file()]
@@ -97,7 +100,7 @@ class _Walk(LightningModule):
     def __init__(self, models: Mapping[str, nn.Module], measure: Measure, store: RowStore) -> None:
         super().__init__()
         self.names = list(models)
-        self.networks = nn.ModuleList(models.values())  # a list: names may hold dots
+        self.networks = nn.ModuleList(models.values())  # a list, as a name may contain dots
         self.measure, self.store = measure, store
         self.skipped = 0
 
@@ -121,22 +124,22 @@ class _Walk(LightningModule):
             raise RuntimeError(f"Photo {photo} could not be measured: {error}") from error
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        return batch  # strings among it; the image is moved when it is used
+        return batch  # contains strings; the image is moved when it is measured
 
     def on_validation_end(self) -> None:
         if self.skipped:
             warnings.warn(f"{self.skipped} photos could not be read and are left out.", stacklevel=2)
-        self.trainer.strategy.barrier()  # the rows of all processes are on disk
+        self.trainer.strategy.barrier()  # now the rows of all processes are on disk
 
 
 def _walk(
     trainer: Trainer, models: Mapping[str, nn.Module], photos: BenchmarkPhotos, measure: Measure, store: RowStore
 ) -> list[Row] | None:
-    """As many processes as devices; with several, Lightning starts this command once for each."""
+    """Measure on one process per device; for several devices Lightning starts this command once per process."""
     todo = photos.without(store.done())
     if len(todo):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            warnings.filterwarnings("ignore", message=".*DistributedSampler.*")  # what it repeats counts once
+            warnings.filterwarnings("ignore", message=".*DistributedSampler.*")  # repeated photos count once
             trainer.validate(_Walk(models, measure, store), DataLoader(todo, collate_fn=list), verbose=False)
     return store.write_csv() if trainer.is_global_zero else None

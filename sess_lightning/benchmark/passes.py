@@ -1,4 +1,4 @@
-"""How many passes of the network a base method makes for one image: counted, not looked up."""
+"""Counts the passes through the network that a base method makes for one image."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from sess_lightning.saliency.base import Method
 
 
 class Passes(NamedTuple):
-    """Images that went through the network for one explanation."""
+    """Number of images passed through the network for one explanation."""
 
-    forwards: int  # without a gradient to the pixels
+    forwards: int  # forward only: no gradient with respect to the pixels
     gradients: int  # forward, and backward to the pixels
 
 
 def count_passes(method: Method, model: nn.Module, image: Tensor, target: Tensor) -> Passes:
-    """Explain one image and count.
+    """Explain one image and count the passes.
 
     Args:
         method: any base method.
         model: any classifier.
         image: `(1, C, H, W)`.
-        target: `(1,)` long.
+        target: `(1,)` long, the class to explain.
     """
     seen = [0, 0]
 

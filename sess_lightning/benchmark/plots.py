@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 from sess_lightning.benchmark.intervals import Interval
 
-# Of Okabe and Ito: told apart by the colour-blind too.
+# Colours of Okabe and Ito, which colour-blind readers can distinguish.
 _BASE, _SESS, _OVERALL = "#999999", "#0072B2", "#009E73"
 _LINES = {"insertion": _SESS, "deletion": "#D55E00", "overall": _OVERALL}
 _COLUMNS = 3
 
 
 class Bars(NamedTuple):
-    """One panel of bars: of each group the base method alone and with SESS."""
+    """A panel of bars: for each group the base method alone and with SESS."""
 
     title: str
     axis: str
@@ -24,7 +24,7 @@ class Bars(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """One panel of lines over a setting: insertion, deletion and overall."""
+    """A panel of lines: insertion, deletion and overall over the values of a setting."""
 
     title: str
     axis: str
@@ -45,7 +45,7 @@ def check_plots() -> None:
 
 
 def draw_bars(path: Path, panels: Sequence[Bars]) -> None:
-    """Write panels of bars side by side, with intervals, as a picture."""
+    """Write panels of bars with intervals to an image file."""
     figure, axes = _axes(len(panels), max(3.2, 1.1 * max(len(panel.groups) for panel in panels)))
     for axis, panel in zip(axes, panels, strict=True):
         for number, (colour, label) in enumerate(((_BASE, "alone"), (_SESS, "with SESS"))):
@@ -60,7 +60,7 @@ def draw_bars(path: Path, panels: Sequence[Bars]) -> None:
 
 
 def draw_curves(path: Path, panels: Sequence[Curve]) -> None:
-    """Write panels of lines with bands of their intervals, as a picture."""
+    """Write panels of lines with shaded intervals to an image file."""
     figure, axes = _axes(len(panels), 4.4)
     for axis, panel in zip(axes, panels, strict=True):
         places = range(len(panel.positions))
@@ -77,8 +77,8 @@ def draw_curves(path: Path, panels: Sequence[Curve]) -> None:
 
 
 def _axes(count: int, width: float) -> tuple[Any, list[Any]]:
-    """A figure with so many axes, at most three beside each other."""
-    from matplotlib.figure import Figure  # no pyplot: no backend, no state that outlives this
+    """Returns a figure with `count` axes, at most three in a row."""
+    from matplotlib.figure import Figure  # not pyplot, which selects a backend and keeps global state
 
     columns = min(count, _COLUMNS)
     rows = -(-count // columns)

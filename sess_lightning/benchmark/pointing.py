@@ -1,4 +1,4 @@
-"""Table 3 of the paper on the user's photos: the pointing game of base methods, alone and with SESS."""
+"""Table 3 of the paper on the user's photos: pointing accuracy of base methods, alone and with SESS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sess_lightning.metrics.objects import ClassObjects, class_objects
 from sess_lightning.sess import SESS
 
 NAME = "pointing"
-SMALL, DIFFICULT = 0.15, 0.25  # of the image
+SMALL, DIFFICULT = 0.15, 0.25  # upper bounds of the area of the objects, as fractions of the image
 
 Rule = Callable[[Row], bool]
 SUBSETS: dict[str, Rule] = {
@@ -54,12 +54,12 @@ def pointing(
 ) -> None:
     """Table 3: pointing accuracy of base methods alone and with SESS, in percent.
 
-    One question for each photo and class present in it: does the peak of the map lie on, or within the tolerance of, an
-    object of the class? Classes whose objects are all marked difficult (VOC) are not asked. Figures are means over
-    classes, of all questions and of those that are `difficult` (the class covers less than a quarter of the image, and
-    another class is present), `small` (less than 15 %), `several` (more than one object of the class) and `distractor`
-    (another class is present). SESS works on the photo itself, the method alone on the photo squashed to the window.
-    Rows are written as they come: a killed run, started again, goes on where it was.
+    There is one question for each photo and each class in it: does the peak of the map lie on an object of the class,
+    or within the tolerance of one? Classes whose objects are all marked difficult (VOC) are skipped. Figures are means
+    over classes, for all questions and for the subsets `difficult` (the class covers less than a quarter of the image,
+    and another class is present), `small` (less than 15 %), `several` (more than one object of the class) and
+    `distractor` (another class is present). SESS runs on the photo itself, the method alone on the photo resized to the
+    window. Each row is written when it is measured: an interrupted run resumes where it stopped.
 
     Args:
         data: a folder of photos in COCO format, or voc07, coco14.
@@ -129,7 +129,10 @@ class _Measure:
 
 
 def _judged(saliency: Tensor, objects: ClassObjects) -> dict[str, Any]:
-    """How far the peak is from the objects, and what kind of question it was; a constant map points to its corner."""
+    """Returns the distance of the peak to the objects and the properties that define the subsets.
+
+    The peak of a constant map is its top left corner.
+    """
     fitted = objects.fit(saliency)
     region = objects.region(fitted).cpu()
     return {
@@ -141,14 +144,14 @@ def _judged(saliency: Tensor, objects: ClassObjects) -> dict[str, Any]:
 
 
 def peak_distance(saliency: Tensor, region: Tensor) -> float | None:
-    """Pixels from the highest point of the map (the first of equals) to the nearest pixel of the region; 0 inside it.
+    """Returns the distance in pixels from the peak of the map to the nearest pixel of the region; 0 inside it.
 
     Args:
-        saliency: `(H, W)`.
+        saliency: `(H, W)`; of several maxima the first in row-major order is the peak.
         region: `(H, W)` bool.
 
     Returns:
-        None where the region is empty, e.g. objects outside of the image.
+        The distance, or `None` if the region is empty, e.g. because the objects lie outside the image.
     """
     if not region.any():
         return None
@@ -159,12 +162,15 @@ def peak_distance(saliency: Tensor, region: Tensor) -> float | None:
 
 
 def is_hit(distance: object, tolerance: float) -> bool:
-    """Whether a peak at this distance hits: strictly nearer than the tolerance, or inside, as in `pointing_hits`."""
+    """Whether a peak at this distance is a hit: inside or strictly nearer than the tolerance, as in `pointing_hits`."""
     return distance is not None and (distance == 0 or float(distance) < tolerance)  # type: ignore[arg-type]
 
 
 def table(rows: list[Row], tolerance: float) -> str:
-    """Table 3 as Markdown: mean over classes in percent with its interval; the paired difference; questions counted."""
+    """Returns Table 3 in Markdown: means over classes in percent with intervals, and the paired difference.
+
+    Headings contain the number of questions.
+    """
     lines = []
     for (model, method), base, sess in pairs(rows):
         for with_sess, own in ((False, base), (True, sess)):
@@ -179,25 +185,25 @@ def table(rows: list[Row], tolerance: float) -> str:
 
 
 def _column(rows: list[Row], subset: str) -> str:
-    """A subset's name and how many questions it has."""
+    """Returns the name of a subset with its number of questions."""
     asked = {(row["photo"], row["class"]) for row in rows if SUBSETS[subset](row)}
     return f"{subset} ({len(asked)})"
 
 
 def remarks(rows: list[Row]) -> str:
-    """What a reader of the table should know about its columns."""
+    """Returns a remark below the table if the subset `difficult` is empty, else an empty string."""
     if any(SUBSETS["difficult"](row) for row in rows):
         return ""
     return "\n`difficult` is empty: no photo has a class of less than a quarter of the image beside another class.\n"
 
 
 def accuracy(rows: list[Row], tolerance: float) -> Interval:
-    """Mean over classes of the share of hits, in percent, with its interval over photos."""
+    """Returns the mean over classes of the hit rate in percent, with its interval over photos."""
     return class_mean_interval(*_counts(rows, lambda row: 100.0 * is_hit(row["distance"], tolerance)))
 
 
 def difference(base: list[Row], sess: list[Row], tolerance: float) -> Interval:
-    """What SESS adds to the accuracy, question by question."""
+    """Returns the paired difference in accuracy between SESS and the base method, in percent."""
     before = {(row["photo"], row["class"]): is_hit(row["distance"], tolerance) for row in base}
 
     def gain(row: Row) -> float:
@@ -207,7 +213,7 @@ def difference(base: list[Row], sess: list[Row], tolerance: float) -> Interval:
 
 
 def _counts(rows: list[Row], value: Callable[[Row], float]) -> tuple[np.ndarray, np.ndarray]:
-    """Sums of the values and numbers of questions, `(photos, classes)` each."""
+    """Returns the sums of the values and the numbers of questions, each `(photos, classes)`."""
     photos = {photo: i for i, photo in enumerate(dict.fromkeys(row["photo"] for row in rows))}
     classes = {label: i for i, label in enumerate(dict.fromkeys(row["class"] for row in rows))}
     sums, counts = np.zeros((2, len(photos), len(classes)))

@@ -1,4 +1,4 @@
-"""Table 2 of the paper on the user's machine: what SESS costs over the forward passes that it cannot do without."""
+"""Table 2 of the paper on the user's machine: time of SESS relative to the network passes it needs at least."""
 
 from __future__ import annotations
 
@@ -55,23 +55,23 @@ def runtime(
 ) -> None:
     """Measure seconds per image and peak memory of base methods alone and with SESS, with random weights.
 
-    Each row alternates, in one run, SESS with the bare passes of the same patches: a forward for each patch that is
-    scored, and the passes, counted, that the base method makes for each patch that is kept. Bare forwards run at the
-    batch size and memory format that are fastest here. A last row measures insertion and deletion against the bare
-    forwards of their perturbed images.
+    For each row, SESS alternates with the bare network passes of the same patches: one forward pass per scored patch,
+    plus the passes that the base method makes for each kept patch, which are counted. Bare forward passes use the batch
+    size and memory format that are fastest on this machine. A last row compares insertion and deletion with the bare
+    forward passes of their perturbed images.
 
     Args:
         model: name of a torchvision classifier.
-        methods: base methods by name, separated by commas.
+        methods: names of base methods, separated by commas.
         scales: numbers of scales, separated by commas.
-        ratios: pre-filter ratios, separated by commas; single-pass methods run only the first.
-        alone: methods to measure without SESS only, once each, e.g. rise,scorecam,xrai as in the paper.
-        images: images per call.
-        image_size: height x width of the images.
-        metric_images: images of 224 x 224 whose insertion and deletion are measured; 0 leaves that row out.
-        batch_size: patches per forward in SESS; the device's default if left out.
-        repeats: rounds; the table gives medians.
-        device: "auto" (CUDA where there is one), or a torch device.
+        ratios: pre-filter ratios, separated by commas; single-pass methods use only the first.
+        alone: methods to measure once without SESS, separated by commas, e.g. rise,scorecam,xrai as in the paper.
+        images: number of images per call.
+        image_size: height x width of the images in pixels.
+        metric_images: number of 224 x 224 images for the row of insertion and deletion; 0 omits that row.
+        batch_size: patches per forward pass in SESS; the device's default if left out.
+        repeats: number of measurements per row; the table reports medians.
+        device: "auto" (CUDA if available), or a torch device.
         precision: "32", or "bf16" for autocast.
         out: folder for runtime.md and runtime.csv.
     """
@@ -101,13 +101,13 @@ def runtime(
 
 
 def resolve_single_pass(name: str) -> bool:
-    """Whether a method gives scores and maps in one pass, so that a pre-filter would save it nothing."""
+    """Whether a method computes scores and maps in one pass, so that a pre-filter saves no time."""
     return bool(getattr(resolve_method(name), "single_pass", False))
 
 
 @dataclass
 class _Setting:
-    """What all rows have in common."""
+    """Network, inputs and precision shared by all rows."""
 
     model: nn.Module
     images: Tensor  # (B, 3, H, W)
@@ -139,13 +139,13 @@ class _Setting:
         return torch.autocast(self.images.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     def best_forward(self) -> tuple[int, str]:
-        """Batch size and memory format of the bare forward that is fastest per patch."""
+        """Returns the batch size and memory format with the fastest bare forward pass per patch."""
         choices = list(product(_BATCH_SIZES, _FORMATS))
         works = [self.forwards(max(8, choice[0]), *choice) for choice in choices]
         return choices[fastest(works, [max(8, count) for count, _ in choices], self.images.device)]
 
     def forwards(self, patches: int, count: int, memory_format: str) -> Callable[[], None]:
-        """Bare forwards of so many patches, without gradients."""
+        """Returns a function that runs the forward passes of `patches` patches without gradients, `count` at a time."""
         batch = self._batch(count, memory_format)
 
         def work() -> None:
@@ -156,7 +156,7 @@ class _Setting:
         return work
 
     def gradients(self, patches: int, count: int, memory_format: str) -> Callable[[], None]:
-        """Bare forward and backward passes to the pixels of so many patches."""
+        """Returns a function that runs forward and backward passes to the pixels of `patches` patches."""
         batch = self._batch(count, memory_format)
         targets = self.targets.new_zeros(count)
 
@@ -169,7 +169,7 @@ class _Setting:
         return work
 
     def row(self, name: str, num_scales: int, ratio: float, count: int, memory_format: str, repeats: int) -> Row:
-        """One row of the table."""
+        """Measure one method at one number of scales and one pre-filter ratio."""
         sess = SESS(name, num_scales, window_size=WINDOW, prefilter_ratio=ratio, batch_size=self.batch_size)
         device, total = self.images.device, len(self.images)
 
@@ -201,7 +201,7 @@ class _Setting:
         }
 
     def metric_row(self, images: int, count: int, memory_format: str, repeats: int) -> Row:
-        """Insertion and deletion of some images, 28 steps each, against the forwards of the perturbed images."""
+        """Measure insertion and deletion (28 steps each) relative to the forward passes of the perturbed images."""
         device = self.images.device
         pixels = torch.randn(images, 3, WINDOW, WINDOW, generator=torch.Generator().manual_seed(1)).to(device)
         saliency = torch.rand(images, WINDOW, WINDOW, generator=torch.Generator().manual_seed(2)).to(device)
@@ -227,7 +227,10 @@ class _Setting:
         }
 
     def own(self, method: Any, images: int, count: int, memory_format: str) -> Callable[[], None]:
-        """The bare passes that a base method makes for so many images, once it has found its layer."""
+        """Returns a function that runs the bare passes a base method makes for `images` images.
+
+        The method must have found its target layer already.
+        """
         passes = count_passes(method, self.model, self._batch(1, memory_format), self.targets[:1])
         forwards = self.forwards(images * passes.forwards, count, memory_format)
         gradients = self.gradients(images * passes.gradients, count, memory_format)
@@ -239,7 +242,7 @@ class _Setting:
         return work
 
     def alone_row(self, name: str, count: int, memory_format: str) -> Row:
-        """A method without SESS, measured once: for those that take thousands of passes."""
+        """Measure a method once without SESS: for methods that take thousands of passes."""
         method = resolve_method(name)
         squashed = resize(self.images, (WINDOW, WINDOW))
 
@@ -247,7 +250,7 @@ class _Setting:
             with self.autocast():
                 method(self.model, squashed, self.targets)
 
-        memory = peak_megabytes(base, squashed.device)  # and the layer is found
+        memory = peak_megabytes(base, squashed.device)  # this call also finds the target layer
         bare = self.own(method, len(squashed), count, memory_format)
         times = {"alone s": seconds(base, squashed.device), "bare s": seconds(bare, squashed.device)}
         return {
@@ -261,7 +264,7 @@ class _Setting:
     def _bare(
         self, method: Any, patches: int, kept: int, ratio: float, count: int, memory_format: str
     ) -> Callable[[], None]:
-        """The passes that nobody could do without: scores of all patches, and the method's own for those kept."""
+        """Returns a function that runs the minimum of passes: scores of all patches, and explanations of those kept."""
         if getattr(method, "single_pass", False):
             return self.forwards(patches, count, memory_format)
         scoring = self.forwards(patches if ratio else 0, count, memory_format)
@@ -279,7 +282,7 @@ class _Setting:
 
 
 def _own_share(sess: SESS, model: nn.Module, enhanced: Callable[[], object], device: torch.device) -> float:
-    """Share of the time that is neither the base method nor the network: resizing, windows, fusion, smoothing."""
+    """Returns the fraction of time spent outside base method and network: resizing, windows, fusion, smoothing."""
     inside: list[float] = []
     with _timed(sess.method, model, inside, device):
         total = seconds(enhanced, device)
@@ -288,7 +291,7 @@ def _own_share(sess: SESS, model: nn.Module, enhanced: Callable[[], object], dev
 
 @contextmanager
 def _timed(method: Any, model: nn.Module, inside: list[float], device: torch.device) -> Iterator[None]:
-    """Collect the time within the method, and within the forwards that only score."""
+    """Append to `inside` the time spent in the method, and in forward passes that only score."""
     if not isinstance(method, BaseMethod):
         raise TypeError(f"Expected a base method of this package, but got {method!r}.")
     explain, forward = method.explain, model.forward

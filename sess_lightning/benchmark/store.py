@@ -1,4 +1,4 @@
-"""Rows of a benchmark on disk as they come: a killed run goes on where it was, and nothing counts twice."""
+"""Stores the rows of a benchmark on disk, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sess_lightning.benchmark.tables import Row, write_csv
 class RowStore:
     """Measured photos in `<folder>/<name>.parts/`, one file per process, one line of JSON per photo.
 
-    A line holds all rows of its photo, so a photo is measured whole or not at all; a last line that a kill cut short is
-    left out. Photos that several processes measured (a distributed sampler repeats some) count once.
+    A line contains all rows of its photo, so no photo is stored in part. An incomplete last line, left by a killed
+    process, is ignored. Photos measured by several processes (a distributed sampler repeats some) count once.
 
     Args:
-        folder: of the results; made where it is missing.
-        name: of the benchmark.
-        settings: all that decides about the numbers; kept beside the rows.
+        folder: folder of the results; created if missing.
+        name: name of the benchmark.
+        settings: all settings that determine the results; stored with the rows.
 
     Raises:
-        ValueError: if the folder holds rows of other settings; names the first that differs.
+        ValueError: if the folder contains rows of other settings; the message names the first that differs.
     """
 
     def __init__(self, folder: Path, name: str, settings: dict[str, Any]) -> None:
@@ -32,28 +32,28 @@ class RowStore:
         self._check_settings(json.loads(json.dumps(settings)))
 
     def done(self) -> set[str]:
-        """Keys of the photos that are measured."""
+        """Returns the keys of the photos that have been measured."""
         return {line["photo"] for line in self._lines()}
 
     def add(self, rank: int, photo: str, rows: list[dict[str, Any]]) -> None:
-        """Keep the rows of one photo; they are on disk when this returns."""
+        """Store the rows of one photo; they are on disk when this returns."""
         with (self._parts / f"{rank}.jsonl").open("ab+") as file:
             file.seek(0, os.SEEK_END)
             if file.tell():
                 file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # a line that a kill cut short must not swallow this one
+                if file.read(1) != b"\n":  # end an incomplete line, which would otherwise swallow this one
                     file.write(b"\n")
             file.write(json.dumps({"photo": photo, "rows": rows}).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
     def rows(self) -> list[Row]:
-        """The rows of all photos, each photo once, in the order of their keys."""
+        """Returns the rows of all photos, each photo once, in the order of the keys."""
         photos = {line["photo"]: line["rows"] for line in self._lines()}
         return [row for photo in sorted(photos) for row in photos[photo]]
 
     def write_csv(self) -> list[Row]:
-        """Write `<name>.csv` and give its rows."""
+        """Write all rows to `<name>.csv` and return them."""
         rows = self.rows()
         if rows:
             write_csv(self.folder / f"{self.name}.csv", rows)
@@ -66,7 +66,7 @@ class RowStore:
                 try:
                     lines.append(json.loads(line))
                 except ValueError:
-                    continue  # empty, or cut short
+                    continue  # an empty or incomplete line
         return lines
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
@@ -74,7 +74,7 @@ class RowStore:
         if not path.exists():
             unfinished = path.with_suffix(f".{os.getpid()}")
             unfinished.write_text(json.dumps(settings, indent=1))
-            unfinished.replace(path)  # whole or not at all, also where processes begin at once
+            unfinished.replace(path)  # atomic, as several processes may start at the same time
         before = json.loads(path.read_text())
         different = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
         if different:

@@ -1,4 +1,4 @@
-"""Rows of a benchmark as CSV and as a Markdown table."""
+"""Writes the rows of a benchmark as CSV and formats them as a Markdown table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Row = Mapping[str, object]
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows with the columns of the first one."""
+    """Write rows as CSV with the columns of the first row."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -18,11 +18,11 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 
 def markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
-    """A Markdown table.
+    """Returns a Markdown table.
 
     Args:
-        rows: at least one.
-        columns: heading of each column, and the format of its values, e.g. `{"seconds": ".3f"}`; None stays empty.
+        rows: the rows, each a mapping from column to value.
+        columns: format of the values by column, e.g. `{"seconds": ".3f"}`; the value `None` gives an empty cell.
 
     Example:
         >>> print(markdown([{"name": "a", "s": 0.25}], {"name": "", "s": ".1f"}))
@@ -38,7 +38,7 @@ def markdown(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
 
 
 def pairs(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, str], list[Row], list[Row]]]:
-    """Of each model and method the rows without and with SESS, photo by photo."""
+    """Yields `(model, method)` with its rows without SESS and its rows with SESS, both in the order of the photos."""
     keys = dict.fromkeys((str(row["model"]), str(row["method"])) for row in rows)
     for model, method in keys:
         own = [row for row in rows if (row["model"], row["method"]) == (model, method)]

@@ -1,4 +1,4 @@
-"""Times and memory of whatever runs on one device: synchronised, alternating, medians."""
+"""Measures time and peak memory on one device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Time of one call, the device's queue drained before and after."""
+    """Returns the time of one call in seconds; the device is synchronised before and after it."""
     _synchronize(device)
     begin = time.perf_counter()
     work()
@@ -23,7 +23,10 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def alternate(works: Sequence[Callable[[], object]], device: torch.device, repeats: int) -> list[list[float]]:
-    """Times of each work, taken in turn, so that a slow moment of the machine meets all of them."""
+    """Returns the times of each function in seconds.
+
+    The functions run in turn, so that a slow phase of the machine affects all of them alike.
+    """
     times: list[list[float]] = [[] for _ in works]
     for _ in range(repeats):
         for work, own in zip(works, times, strict=True):
@@ -34,7 +37,10 @@ def alternate(works: Sequence[Callable[[], object]], device: torch.device, repea
 def fastest(
     works: Sequence[Callable[[], object]], amounts: Sequence[int], device: torch.device, repeats: int = 3
 ) -> int:
-    """Number of the work with the smallest median time for its amount, after one untimed round."""
+    """Returns the index of the function with the smallest median time per unit of its amount.
+
+    One untimed round runs first.
+    """
     for work in works:
         work()
     times = alternate(works, device, repeats)
@@ -42,7 +48,7 @@ def fastest(
 
 
 def peak_megabytes(work: Callable[[], object], device: torch.device) -> float:
-    """Most memory during one call: allocated on a CUDA device, resident on a CPU (NaN where that cannot be read)."""
+    """Returns the peak memory during one call in MiB: allocated on CUDA, resident on a CPU (NaN if not readable)."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         work()
