@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sess_lightning.benchmark.insertion_deletion import FIGURES, centre_crop, measured, percent, predicted_class
 from sess_lightning.benchmark.intervals import Interval, mean_interval
-from sess_lightning.benchmark.job import Job
+from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Curve, check_plots, draw_curves
 from sess_lightning.benchmark.tables import Row, markdown
 from sess_lightning.checks import check_count
@@ -62,19 +62,9 @@ def ablations(num_scales: int, window: int) -> dict[str, Ablation]:
 
 
 def ablation(
-    data: str,
-    model: str = "resnet50",
-    weights: str = "DEFAULT",
+    options: PhotoOptions,
     method: str = "gradcam",
     num_scales: int = 12,
-    limit: int | None = None,
-    seed: int = 0,
-    window: int = 224,
-    batch_size: int | None = None,
-    devices: int = 1,
-    accelerator: str = "auto",
-    precision: str = "32",
-    root: str | None = None,
     out: str = NAME,
 ) -> None:
     """Figures 5, 6, 7, 9 and 10: insertion, deletion and their difference, x 100, for each setting of SESS.
@@ -84,31 +74,22 @@ def ablation(
     written when it is measured: an interrupted run resumes where it stopped.
 
     Args:
-        data: a folder of photos in COCO format, or imagenet, voc07, coco14.
-        model: one network by name.
-        weights: a path or DEFAULT.
+        options: photos, networks and devices.
         method: one base method by name.
         num_scales: the most scales.
-        limit: so many photos, chosen by the seed; all if left out.
-        seed: of the choice.
-        window: in pixels, the size of the crop too.
-        batch_size: patches per forward; the device's default if left out.
-        devices: processes, one a device.
-        accelerator: of Lightning: auto, cpu, gpu.
-        precision: "32", or "bf16" for autocast: faster where the device can, the last digits differ.
-        root: where the named data set lies.
         out: folder for ablation.csv, .md and .png.
     """
     check_plots()
     check_count("num_scales", num_scales)
-    job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, precision, out)
+    job = Job(NAME, out, options)
+    window, batch_size = options.window, options.batch_size
     wanted = ablations(num_scales, window)
     settings = {name: one.algorithms(method, window, batch_size) for name, one in wanted.items()}
-    options = {"method": method, "num_scales": num_scales, "window": window}
-    rows = job.walk(_Measure(settings, window, batch_size), options)
+    own = {"method": method, "num_scales": num_scales, "window": window}
+    rows = job.walk(_Measure(settings, window, batch_size), own)
     if rows is None:
         return
-    sections = [f"{job.described()}, {method}, `{model}`."]
+    sections = [f"{job.described()}, {method}, `{options.model}`."]
     panels = []
     for name, one in wanted.items():
         found = figures(rows, name, [str(value) for value in one.values])

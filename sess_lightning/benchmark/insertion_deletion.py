@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from sess_lightning.benchmark.compared_maps import Compared, compared_maps
 from sess_lightning.benchmark.intervals import mean_interval
-from sess_lightning.benchmark.job import Job
+from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Bars, check_plots, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.logits import predicted_classes, read_logits
@@ -28,21 +28,11 @@ _SHORT_SIDE = 256 / 224  # short side of the photo relative to the crop, as in I
 
 
 def insertion_deletion(
-    data: str,
-    model: str = "resnet50",
-    weights: str = "DEFAULT",
+    options: PhotoOptions,
     methods: str = "gradcam,guidedbp,groupcam",
-    limit: int | None = None,
-    seed: int = 0,
     num_scales: int = 10,
     scales: str | None = None,
     ratio: float = 0.9,
-    window: int = 224,
-    batch_size: int | None = None,
-    devices: int = 1,
-    accelerator: str = "auto",
-    precision: str = "32",
-    root: str | None = None,
     out: str = NAME,
 ) -> None:
     """Table 1: insertion, deletion and their difference, of base methods alone and with SESS, x 100.
@@ -52,27 +42,17 @@ def insertion_deletion(
     constant map has no figure. Each row is written when it is measured: an interrupted run resumes where it stopped.
 
     Args:
-        data: a folder of photos in COCO format, or imagenet, voc07, coco14.
-        model: networks by name, separated by commas.
-        weights: a path or DEFAULT for each, separated by commas.
+        options: photos, networks and devices.
         methods: base methods by name, separated by commas.
-        limit: so many photos, chosen by the seed; all if left out.
-        seed: of the choice.
         num_scales: scales of SESS; the paper has 10.
         scales: the short sides in pixels instead, separated by commas.
         ratio: of the pre-filter; the paper has 0.9.
-        window: in pixels, the size of the crop too.
-        batch_size: patches per forward; the device's default if left out.
-        devices: processes, one a device.
-        accelerator: of Lightning: auto, cpu, gpu.
-        precision: "32", or "bf16" for autocast: faster where the device can, the last digits differ.
-        root: where the named data set lies.
         out: folder for insertion-deletion.csv, .md and .png.
     """
     check_plots()
-    job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, precision, out)
-    compared = Compared(methods, num_scales, scales, ratio, window, batch_size)
-    rows = job.walk(_Measure(compared.build(), window, batch_size), compared.settings())
+    job = Job(NAME, out, options)
+    compared = Compared(methods, num_scales, scales, ratio, options.window, options.batch_size)
+    rows = job.walk(_Measure(compared.build(), options.window, options.batch_size), compared.settings())
     if rows is None:
         return
     bars = [Bars(figure, "x 100", _bar_values(rows, figure)) for figure in FIGURES]

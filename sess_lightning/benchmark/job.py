@@ -35,26 +35,57 @@ class Measure(Protocol):
 
 
 @dataclass(frozen=True)
-class Job:
-    """What the commands that walk over photos have in common, as the command line says it."""
+class PhotoOptions:
+    """Options of every benchmark that measures photos: the photos, the networks, where and how they run.
 
-    name: str  # of the benchmark, and so of its files
+    Args:
+        data: a folder of photos in COCO format, or voc07, coco14, imagenet; pointing needs objects, which imagenet
+            lacks.
+        model: networks by name, separated by commas; ablation takes one.
+        weights: a path or DEFAULT for each, separated by commas.
+        limit: so many photos, chosen by the seed; all if left out.
+        seed: of the choice.
+        window: in pixels; of insertion and deletion, the size of the crop too.
+        batch_size: patches per forward; the device's default if left out.
+        devices: processes, one a device.
+        accelerator: of Lightning: auto, cpu, gpu.
+        precision: "32", or "bf16" for autocast: faster where the device can, the last digits differ.
+        root: where the named data set lies.
+    """
+
     data: str
-    root: str | None
-    limit: int | None
-    seed: int
-    model: str
-    weights: str
-    devices: int
-    accelerator: str
-    precision: str
+    model: str = "resnet50"
+    weights: str = "DEFAULT"
+    limit: int | None = None
+    seed: int = 0
+    window: int = 224
+    batch_size: int | None = None
+    devices: int = 1
+    accelerator: str = "auto"
+    precision: str = "32"
+    root: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a benchmark over photos.
+
+    Args:
+        name: of the benchmark, and so of its files.
+        out: folder of the files.
+        options: those that all such benchmarks have.
+    """
+
+    name: str
     out: str
+    options: PhotoOptions
 
     def described(self) -> str:
-        """What was measured, for the head of a table."""
-        chosen = "All photos" if self.limit is None else f"{self.limit} photos (seed {self.seed})"
-        autocast = ", bf16 autocast" if self.precision == "bf16" else ""
-        return f"{chosen} of `{self.data}`{autocast}, 95 % intervals over photos"
+        """Returns what was measured, in words, for the head of a table."""
+        options = self.options
+        chosen = "All photos" if options.limit is None else f"{options.limit} photos (seed {options.seed})"
+        autocast = ", bf16 autocast" if options.precision == "bf16" else ""
+        return f"{chosen} of `{options.data}`{autocast}, 95 % intervals over photos"
 
     def walk(self, measure: Measure, settings: Mapping[str, Any]) -> list[Row] | None:
         """Measure the photos that have no rows yet.
@@ -66,21 +97,21 @@ class Job:
         Returns:
             The rows of all photos on process 0, `None` on the others.
         """
-        if self.limit is not None:
-            check_count("limit", self.limit)
-        check_count("devices", self.devices)
-        check_choice("precision", self.precision, tuple(PRECISIONS))
-        found = networks(self.model, self.weights)
-        photos = BenchmarkPhotos(self.data, self.root, self.limit, self.seed, same_normalisation(list(found.values())))
-        of_photos = {"data": self.data, "root": self.root, "limit": self.limit, "seed": self.seed}
-        of_networks = {"model": self.model, "weights": self.weights, "precision": self.precision}
+        own = self.options
+        check_count("limit", own.limit, optional=True)
+        check_count("devices", own.devices)
+        check_choice("precision", own.precision, tuple(PRECISIONS))
+        found = networks(own.model, own.weights)
+        photos = BenchmarkPhotos(own.data, own.root, own.limit, own.seed, same_normalisation(list(found.values())))
+        of_photos = {"data": own.data, "root": own.root, "limit": own.limit, "seed": own.seed}
+        of_networks = {"model": own.model, "weights": own.weights, "precision": own.precision}
         store = RowStore(Path(self.out), self.name, {**of_photos, **of_networks, **settings})
         models = {name: network.module.eval().requires_grad_(False) for name, network in found.items()}
         trainer = Trainer(
-            devices=self.devices,
-            accelerator=self.accelerator,
-            strategy="auto" if self.devices == 1 else "ddp",
-            precision=PRECISIONS[self.precision],
+            devices=own.devices,
+            accelerator=own.accelerator,
+            strategy="auto" if own.devices == 1 else "ddp",
+            precision=PRECISIONS[own.precision],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sess_lightning.benchmark.compared_maps import Compared, compared_maps
 from sess_lightning.benchmark.intervals import Interval, class_mean_interval
-from sess_lightning.benchmark.job import Job
+from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Bars, check_plots, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.metrics.objects import ClassObjects, class_objects
@@ -33,23 +33,13 @@ SUBSETS: dict[str, Rule] = {
 
 
 def pointing(
-    data: str,
-    model: str = "resnet50",
-    weights: str = "DEFAULT",
+    options: PhotoOptions,
     methods: str = "gradcam,guidedbp,groupcam",
-    limit: int | None = None,
-    seed: int = 0,
     tolerance: float = 15,
     num_scales: int = 10,
     scales: str | None = None,
     ratio: float = 0.99,
-    window: int = 224,
     activation: str = "softmax",
-    batch_size: int | None = None,
-    devices: int = 1,
-    accelerator: str = "auto",
-    precision: str = "32",
-    root: str | None = None,
     out: str = NAME,
 ) -> None:
     """Table 3: pointing accuracy of base methods alone and with SESS, in percent.
@@ -62,35 +52,25 @@ def pointing(
     window. Each row is written when it is measured: an interrupted run resumes where it stopped.
 
     Args:
-        data: a folder of photos in COCO format, or voc07, coco14.
-        model: networks by name, separated by commas.
-        weights: a path or DEFAULT for each, separated by commas.
+        options: photos, networks and devices.
         methods: base methods by name, separated by commas.
-        limit: so many photos, chosen by the seed; all if left out.
-        seed: of the choice.
         tolerance: in pixels; 15 is the benchmark's, 0 the strictest. The rows hold distances, so a finished run is
             judged again by another tolerance at no cost.
         num_scales: scales of SESS; the paper has 10.
         scales: the short sides in pixels instead, separated by commas.
         ratio: of the pre-filter; the paper has 0.99.
-        window: in pixels.
         activation: softmax, or sigmoid for multi-label networks.
-        batch_size: patches per forward; the device's default if left out.
-        devices: processes, one a device.
-        accelerator: of Lightning: auto, cpu, gpu.
-        precision: "32", or "bf16" for autocast: faster where the device can, the last digits differ.
-        root: where the named data set lies.
         out: folder for pointing.csv, .md and .png.
     """
     check_plots()
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"Expected argument `tolerance` to be a number of pixels, at least 0, but got {tolerance!r}.")
-    if data.lower() == "imagenet":
+    if options.data.lower() == "imagenet":
         raise ValueError(
             "Expected argument `data` to be photos with objects: a folder, voc07 or coco14. imagenet has labels only."
         )
-    job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, precision, out)
-    compared = Compared(methods, num_scales, scales, ratio, window, batch_size, activation)
+    job = Job(NAME, out, options)
+    compared = Compared(methods, num_scales, scales, ratio, options.window, options.batch_size, activation)
     rows = job.walk(_Measure(compared.build()), compared.settings())
     if rows is None:
         return

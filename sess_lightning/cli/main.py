@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any
+from collections.abc import Callable
+from dataclasses import fields
+from inspect import signature
 
-from jsonargparse import ArgumentParser, auto_cli
+from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime
+from sess_lightning.benchmark.job import PhotoOptions
 from sess_lightning.callback import SESSCallback
 from sess_lightning.callback.keys import BASE, KEYS
 from sess_lightning.cli.explain import WRONG_ARGUMENTS, explain
@@ -23,7 +26,8 @@ _MORE = (
     "Where a network looks in photos: sess-lightning explain --help. "
     "The paper's tables on this machine: sess-lightning benchmark --help"
 )
-_BENCHMARKS: dict[str, Any] = {
+_CONFIG_HELP = "Path to a configuration file."
+_BENCHMARKS: dict[str, Callable[..., None]] = {
     "insertion-deletion": insertion_deletion.insertion_deletion,
     "pointing": pointing.pointing,
     "runtime": runtime.runtime,
@@ -96,12 +100,40 @@ def main(args: ArgsType = None) -> int | None:
 
 def _benchmark(words: list[str]) -> int:
     """`sess-lightning benchmark NAME`: wrong arguments end in a message, and what goes wrong later in a traceback."""
+    parser = ArgumentParser(prog="sess-lightning benchmark")
+    parser.add_argument("--config", action="config", help=_CONFIG_HELP)
+    commands = parser.add_subcommands(required=True)
+    for name, benchmark in _BENCHMARKS.items():
+        parts = _benchmark_parser(benchmark)
+        commands.add_subcommand(name, parts, help=parts.description)
+    found = parser.parse_args(_underscored(words))
+    values = found[found.subcommand].as_dict()
+    del values["config"]
     try:
-        auto_cli(_BENCHMARKS, args=_underscored(words), prog="sess-lightning benchmark", as_positional=False)
+        benchmark = _BENCHMARKS[found.subcommand]
+        if _measures_photos(benchmark):
+            shared = {field.name: values.pop(field.name) for field in fields(PhotoOptions)}
+            benchmark(PhotoOptions(**shared), **values)
+        else:
+            benchmark(**values)
     except (ValueError, ModuleNotFoundError) as error:
         print(f"sess-lightning benchmark: error: {error}", file=sys.stderr)
         return WRONG_ARGUMENTS
     return 0
+
+
+def _measures_photos(benchmark: Callable[..., None]) -> bool:
+    return "options" in signature(benchmark).parameters
+
+
+def _benchmark_parser(benchmark: Callable[..., None]) -> ArgumentParser:
+    """Every argument of a benchmark as an option; those of `PhotoOptions` stand beside its own, without a group."""
+    parser = ArgumentParser(description=(benchmark.__doc__ or "").partition("\n")[0])
+    parser.add_argument("--config", action="config", help=_CONFIG_HELP)
+    if _measures_photos(benchmark):
+        parser.add_class_arguments(PhotoOptions, as_group=False)
+    parser.add_function_arguments(benchmark, as_group=False, as_positional=False, skip={"options"})
+    return parser
 
 
 def _explain(words: list[str]) -> int:

@@ -73,6 +73,18 @@ def test_the_summary_leaves_out_what_was_not_measured():
     assert lines == [["sess", "pointing"], ["base", "-"], ["SESS", "0.500"]]
 
 
+@pytest.mark.parametrize("name", ["insertion-deletion", "pointing", "ablation"])
+def test_benchmarks_explain_the_options_that_they_share(name, capsys):
+    """Flat, with the words of `PhotoOptions`, whose argument itself is no option."""
+    with pytest.raises(SystemExit) as end:
+        cli.main(["benchmark", name, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert end.value.code == 0
+    assert "--limit LIMIT so many photos, chosen by the seed" in text
+    assert f"--out OUT folder for {name}.csv" in text
+    assert "--options" not in text
+
+
 def test_photos_on_real_ones(tmp_path, root, real, capsys):
     run(
         tmp_path, root, "photos.yaml", f"--data.root={real / 'ilsvrc_boxed'}", "--data.batch_size=2",
