@@ -23,6 +23,20 @@ class Map(NamedTuple):
     valid: bool
 
 
+def short_sides(scales: str | None) -> list[int] | None:
+    """Returns the short sides of a pyramid, in pixels, from a list separated by commas.
+
+    Raises:
+        ValueError: if one is no whole number.
+    """
+    try:
+        return None if scales is None else [int(side) for side in scales.split(",")]
+    except ValueError as error:
+        raise ValueError(
+            f"Expected argument `scales` to be short sides in pixels, separated by commas, but got {scales!r}."
+        ) from error
+
+
 @dataclass(frozen=True)
 class Compared:
     """Base methods, each alone and with SESS, as the command line says it.
@@ -53,7 +67,7 @@ class Compared:
 
     def build(self) -> dict[str, SESS]:
         """SESS for each method, without smoothing, as the paper measures."""
-        sides = None if self.scales is None else [int(side) for side in self.scales.split(",")]
+        sides = short_sides(self.scales)
         return {
             name: SESS(
                 name,
