@@ -1,4 +1,4 @@
-"""Bad input gets a clear error before work starts: options and images."""
+"""Bad input gets a clear error before work starts: options, devices and images."""
 
 from __future__ import annotations
 
@@ -28,6 +28,20 @@ def check_count(name: str, value: Any, optional: bool = False) -> None:
         raise ValueError(
             f"Expected argument `{name}` to be a positive int{' or None' if optional else ''}, but got {value!r}."
         )
+
+
+def chosen_device(name: str) -> torch.device:
+    """Returns the device of that name; `"auto"` is CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: if torch knows no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"Expected argument `device` to be 'auto' or a torch device, but got {name!r}.") from error
 
 
 def check_images(images: Tensor | Sequence[Tensor]) -> list[Tensor]:

@@ -23,6 +23,20 @@ class Map(NamedTuple):
     valid: bool
 
 
+def short_sides(scales: str | None) -> list[int] | None:
+    """Returns the short sides of a pyramid, in pixels, from a list separated by commas.
+
+    Raises:
+        ValueError: if one is no whole number.
+    """
+    try:
+        return None if scales is None else [int(side) for side in scales.split(",")]
+    except ValueError as error:
+        raise ValueError(
+            f"Expected argument `scales` to be short sides in pixels, separated by commas, but got {scales!r}."
+        ) from error
+
+
 @dataclass(frozen=True)
 class Compared:
     """The base methods to compare, each alone and with SESS, as given on the command line.
@@ -53,7 +67,7 @@ class Compared:
 
     def build(self) -> dict[str, SESS]:
         """Returns SESS by name of the base method, without smoothing, as in the paper's measurements."""
-        sides = None if self.scales is None else [int(side) for side in self.scales.split(",")]
+        sides = short_sides(self.scales)
         return {
             name: SESS(
                 name,

@@ -17,6 +17,7 @@ from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Bars, check_plots, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.metrics.objects import ClassObjects, class_objects
+from sess_lightning.metrics.pointing_game import check_tolerance
 from sess_lightning.sess import SESS
 
 NAME = "pointing"
@@ -63,8 +64,7 @@ def pointing(
         out: folder for pointing.csv, .md and .png.
     """
     check_plots()
-    if not 0 <= tolerance < math.inf:
-        raise ValueError(f"Expected argument `tolerance` to be a number of pixels, at least 0, but got {tolerance!r}.")
+    check_tolerance(tolerance)
     if options.data.lower() == "imagenet":
         raise ValueError(
             "Expected argument `data` to be photos with objects: a folder, voc07 or coco14. imagenet has labels only."

@@ -20,7 +20,7 @@ from sess_lightning.benchmark.job import PRECISIONS
 from sess_lightning.benchmark.passes import count_passes
 from sess_lightning.benchmark.tables import Row, markdown, write_csv
 from sess_lightning.benchmark.timing import alternate, fastest, peak_megabytes, seconds
-from sess_lightning.checks import check_choice
+from sess_lightning.checks import check_choice, chosen_device
 from sess_lightning.metrics import perturbation_curve
 from sess_lightning.pixels import resize
 from sess_lightning.probing import probe
@@ -118,15 +118,14 @@ class _Setting:
     @classmethod
     def of(cls, model: str, images: int, size: str, batch_size: int | None, device: str, precision: str) -> _Setting:
         check_choice("precision", precision, tuple(PRECISIONS))
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        where = chosen_device(device)
         generator = torch.Generator().manual_seed(0)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            network = torchvision.models.get_model(model, weights=None).eval().to(device)
+            network = torchvision.models.get_model(model, weights=None).eval().to(where)
         height, width = (int(side) for side in size.lower().split("x"))
-        pixels = torch.randn(images, 3, height, width, generator=generator).to(device)
-        targets = torch.zeros(images, dtype=torch.long, device=device)
+        pixels = torch.randn(images, 3, height, width, generator=generator).to(where)
+        targets = torch.zeros(images, dtype=torch.long, device=where)
         return cls(network, pixels, targets, batch_size, precision == "bf16")
 
     def hardware(self) -> str:

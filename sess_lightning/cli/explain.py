@@ -12,7 +12,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
 
-from sess_lightning.checks import check_count
+from sess_lightning.benchmark.compared_maps import short_sides
+from sess_lightning.checks import check_count, chosen_device
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
 from sess_lightning.cli.photo_files import PhotoTask, plan
 from sess_lightning.data.reading import Photo, read_photo
@@ -84,7 +85,7 @@ def explain(
         algorithm = SESS(
             method,
             num_scales=num_scales,
-            scales=_short_sides(scales),
+            scales=short_sides(scales),
             window_size=network.input_size if window is None else window,
             prefilter_ratio=ratio,
             activation=activation,
@@ -104,24 +105,6 @@ def explain(
             tqdm.write(f"{job.photo}: skipped, {error}", file=sys.stderr)
     print(f"{len(jobs) - failed} of {len(jobs)} photos explained, results in {out}")
     return SOME_FAILED if failed else ALL_EXPLAINED
-
-
-def _short_sides(scales: str | None) -> list[int] | None:
-    try:
-        return None if scales is None else [int(side) for side in scales.split(",")]
-    except ValueError as error:
-        raise ValueError(
-            f"Expected argument `scales` to be short sides in pixels, separated by commas, but got {scales!r}."
-        ) from error
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"Expected argument `device` to be 'auto' or a torch device, but got {name!r}.") from error
 
 
 @dataclass
@@ -147,7 +130,7 @@ class _Setting:
         names: ClassNames | None,
         device: str,
     ) -> _Setting:
-        where = _device(device)
+        where = chosen_device(device)
         network.module.to(where)
         # One forward before work starts: how many classes there are, and whether a window of this size will do.
         blank = [torch.zeros(3, *sess.window_for([]))]

@@ -86,8 +86,7 @@ def perturbation_curve(
         tensor([[0., 1., 1., 1., 1.]])
     """
     choice = _check_options(mode, steps, pixels_per_step, protocol, baseline, blur_kernel_size, blur_sigma, activation)
-    if batch_size is not None:
-        check_count("batch_size", batch_size)
+    check_count("batch_size", batch_size, optional=True)
     pictures, maps = check_images(images), split_maps(saliency)
     check_same_count("images", len(pictures), len(maps))
     targets = check_targets(targets, len(pictures)).to(pictures[0].device)
@@ -176,8 +175,7 @@ def _check_options(
 ) -> BaselineChoice:
     check_choice("mode", mode, ("insertion", "deletion"))
     check_count("steps", steps)
-    if pixels_per_step is not None:
-        check_count("pixels_per_step", pixels_per_step)
+    check_count("pixels_per_step", pixels_per_step, optional=True)
     if activation is not None:
         check_choice("activation", activation, ACTIVATIONS)
     if baseline is None:
@@ -205,8 +203,7 @@ class _PerturbationAUC(SaliencyMetric):
     ) -> None:
         super().__init__(**kwargs)
         _check_options(self.mode, steps, pixels_per_step, protocol, baseline, blur_kernel_size, blur_sigma, activation)
-        if batch_size is not None:
-            check_count("batch_size", batch_size)
+        check_count("batch_size", batch_size, optional=True)
         self.steps = steps
         self.pixels_per_step = pixels_per_step
         self.protocol = protocol

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sess_lightning.checks import check_choice
+from sess_lightning.checks import check_choice, check_count
 from sess_lightning.metrics.objects import LocalisationMetric, Objects, Sample
 
 Average = Literal["micro", "macro", "macro_all"]
@@ -43,7 +43,7 @@ def pointing_hits(points: Tensor, masks: Tensor | Sequence[Tensor], tolerance: f
         >>> pointing_hits(torch.tensor([[5, 3]]), mask), pointing_hits(torch.tensor([[4, 3]]), mask)
         (tensor([True]), tensor([False]))
     """
-    _check_tolerance(tolerance)
+    check_tolerance(tolerance)
     if not isinstance(points, Tensor):
         raise TypeError(f"Expected argument `points` to be a tensor (N, 2), but got {type(points).__name__}.")
     if points.ndim != 2 or points.shape[1] != 2:
@@ -131,9 +131,8 @@ class PointingGame(LocalisationMetric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if num_classes is not None and not (type(num_classes) is int and num_classes > 0):
-            raise ValueError(f"Expected argument `num_classes` to be a positive int or None, but got {num_classes!r}.")
-        _check_tolerance(tolerance)
+        check_count("num_classes", num_classes, optional=True)
+        check_tolerance(tolerance)
         check_choice("average", average, ("micro", "macro", "macro_all"))
         check_choice("subset", subset, ("all", "difficult"))
         if average != "micro" and num_classes is None:
@@ -225,6 +224,7 @@ class PointingGame(LocalisationMetric):
         return F.one_hot(torch.tensor(classes), self.num_classes)
 
 
-def _check_tolerance(tolerance: Any) -> None:
+def check_tolerance(tolerance: Any) -> None:
+    """Raise a `ValueError` unless `tolerance` is a finite number, at least 0."""
     if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < math.inf:
         raise ValueError(f"Expected argument `tolerance` to be a number of pixels, at least 0, but got {tolerance!r}.")

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torchvision
 from torch import nn
 
-from sess_lightning.data.normalisation import CAFFE_MEAN, CAFFE_STD, IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.networks.pointing import POINTING_NETWORKS, POINTING_SIDE, from_published, label_names
-from sess_lightning.networks.small_cnn import small_cnn
+from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.networks.sources import SMALL_CNN, SOURCES, TIMM, TIMM_SOURCE, Expected, Source, has_timm
 from sess_lightning.networks.weights import SUFFIXES, StoredWeights, for_network, load_weights, read_weights
 from sess_lightning.pixels import Size
-
-SMALL_CNN = "small_cnn"
-_TIMM = "timm:"
-_SMALL_CNN_SIDE = 64
 
 
 class Network(NamedTuple):
@@ -46,12 +39,13 @@ def build_network(name: str, num_classes: int, weights: str | None) -> nn.Module
         ValueError: if the name is unknown, or the weights are missing or do not fit.
         ModuleNotFoundError: for `timm:NAME` without timm.
     """
-    name = _known(name)
-    if weights is not None and not _is_path(weights):
-        return _published(name, num_classes, weights)
-    network = _random(name, num_classes)
-    if weights is not None:
-        load_weights(network, _stored(name, weights), name)
+    source, name = _find(name)
+    if weights is None:
+        return source.build(name, num_classes=num_classes)
+    if not _is_path(weights):
+        return _published(source, name, num_classes, weights)
+    network = source.build(name, num_classes=num_classes)
+    load_weights(network, _stored(source, weights), name)
     return network
 
 
@@ -66,93 +60,77 @@ def load_network(name: str, weights: str, num_classes: int | None = None) -> Net
     Raises:
         ValueError, ModuleNotFoundError: as in `build_network`.
     """
-    name = _known(name)
+    source, name = _find(name)
     if not _is_path(weights):
-        module = _published(name, num_classes, weights)
-        return _with_expectations(name, module, weights, {})
-    stored = _stored(name, weights)
-    module = _random(name, num_classes)
+        module = _published(source, name, num_classes, weights)
+        return _network(source, module, source.expected(name, module, _member(weights)))
+    stored = _stored(source, weights)
+    module = source.build(name, **_options(num_classes))
     if num_classes is None:
         found = _outputs_of(stored, module)
-        module = module if found is None else _random(name, found)
+        module = module if found is None else source.build(name, num_classes=found)
     load_weights(module, stored, name)
-    return _with_expectations(name, module, "DEFAULT", stored.options)
+    trained = stored.options.get("input_size")
+    if isinstance(trained, int):
+        return _network(source, module, Expected((trained, trained), IMAGENET_MEAN, IMAGENET_STD))
+    return _network(source, module, source.expected(name, module, "DEFAULT"))
 
 
-def _known(name: str) -> str:
-    """The name with `timm:` before it where it is timm's, or an error that says which come near."""
-    own = [SMALL_CNN, *POINTING_NETWORKS, *torchvision.models.list_models(module=torchvision.models)]
-    if name in own:
-        return name
-    has_timm = find_spec("timm") is not None
-    if name.startswith(_TIMM) and not has_timm:
+def _find(name: str) -> tuple[Source, str]:
+    """Returns the source of a network and its name there, which for timm begins with `timm:`.
+
+    Raises:
+        ValueError, ModuleNotFoundError: if no source knows the name; says which come near.
+    """
+    if name.startswith(TIMM) and not has_timm():
         raise ModuleNotFoundError(f"{name!r} needs the package timm. Install it with pip install timm.")
-    if has_timm:
-        import timm
-
-        if timm.is_model(name.removeprefix(_TIMM)):
-            return _TIMM + name.removeprefix(_TIMM)
-        own += timm.list_models()
-    near = ", ".join(difflib.get_close_matches(name.removeprefix(_TIMM), own, n=5, cutoff=0.3))
+    for source in SOURCES:
+        if source.knows(name):
+            return source, TIMM + name.removeprefix(TIMM) if source is TIMM_SOURCE else name
+    known = dict.fromkeys(other for source in SOURCES for other in source.names())  # some stand in two sources
+    near = ", ".join(difflib.get_close_matches(name.removeprefix(TIMM), known, n=5, cutoff=0.3))
     raise ValueError(
         f"Expected argument `model` to be '{SMALL_CNN}' or a torchvision classifier or timm model, but got {name!r}. "
-        f"Nearest: {near}.{'' if has_timm else ' For the models of timm: pip install timm.'}"
+        f"Nearest: {near}.{'' if has_timm() else ' For the models of timm: pip install timm.'}"
     )
 
 
-def _stored(name: str, weights: str) -> StoredWeights:
-    """Weights from a file, as the network `name` has them."""
+def _stored(source: Source, weights: str) -> StoredWeights:
+    """Returns the weights in a file, as the networks of this source have them."""
     stored = read_weights(Path(weights))
-    return stored._replace(state=from_published(stored.state)) if name in POINTING_NETWORKS else stored
+    return stored._replace(state=source.convert(stored.state))
 
 
 def _is_path(weights: str) -> bool:
     return Path(weights).exists() or Path(weights).suffix in SUFFIXES
 
 
-def _random(name: str, num_classes: int | None) -> nn.Module:
-    """The network with random weights; `None` for the number of outputs that it has by default."""
-    if name == SMALL_CNN:
-        return small_cnn(num_classes or 1000)
-    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
-    if name in POINTING_NETWORKS:
-        return POINTING_NETWORKS[name](**options)
-    if not name.startswith(_TIMM):
-        return torchvision.models.get_model(name, **options)
-    import timm
-
-    return timm.create_model(name.removeprefix(_TIMM), **options)
+def _options(num_classes: int | None) -> dict[str, Any]:
+    """Returns the options of a network; `None` keeps the number of outputs that it has by default."""
+    return {} if num_classes is None else {"num_classes": num_classes}
 
 
-def _published(name: str, num_classes: int | None, weights: str) -> nn.Module:
-    """The network with the weights that torchvision or timm offers."""
-    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
-    offered = _offered(name)
-    if weights.rpartition(".")[2] not in offered:
-        where = " docs/data.md says where its weights are." if name in POINTING_NETWORKS else ""
+def _member(weights: str) -> str:
+    """Returns the last part of the name of weights: torchvision's may be written `ResNet50_Weights.DEFAULT`."""
+    return weights.rpartition(".")[2]
+
+
+def _published(source: Source, name: str, num_classes: int | None, weights: str) -> nn.Module:
+    """Returns the network with the weights that its source offers for download."""
+    offered = source.offered(name)
+    if _member(weights) not in offered:
         raise ValueError(
             "Expected argument `weights` to be the path of a state_dict, None, or one that is offered "
-            f"for {name!r} ({', '.join(offered) or 'none'}), but got {weights!r}, which is no file either.{where}"
+            f"for {name!r} ({', '.join(offered) or 'none'}), but got {weights!r}, which is no file either."
+            f"{source.advice}"
         )
     try:
-        if name.startswith(_TIMM):
-            import timm
-
-            return timm.create_model(name.removeprefix(_TIMM), pretrained=True, **options)
-        return torchvision.models.get_model(name, weights=weights.rpartition(".")[2], **options)
+        return source.published(name, _member(weights), **_options(num_classes))
     except (OSError, RuntimeError) as error:  # no connection; no such weights
         raise ValueError(
             f"Could not get the weights {weights!r} of {name!r}: {type(error).__name__} {error} Pass `weights` the "
             "path of a file that is there already."
         ) from error
-
-
-def _offered(name: str) -> list[str]:
-    if name == SMALL_CNN or name in POINTING_NETWORKS:
-        return []
-    if name.startswith(_TIMM):
-        return ["DEFAULT"]
-    return ["DEFAULT", *(w.name for w in torchvision.models.get_model_weights(name))]
 
 
 def _outputs_of(stored: StoredWeights, network: nn.Module) -> int | None:
@@ -167,35 +145,11 @@ def _outputs_of(stored: StoredWeights, network: nn.Module) -> int | None:
     return len(found)
 
 
-def _with_expectations(name: str, module: nn.Module, weights: str, options: Mapping[str, Any]) -> Network:
-    """The network with its input size, mean, standard deviation and, where they are known, class names."""
-    mean: Sequence[float] = IMAGENET_MEAN
-    std: Sequence[float] = IMAGENET_STD
-    if name == SMALL_CNN:
-        size = (_SMALL_CNN_SIDE, _SMALL_CNN_SIDE)
-    elif name in POINTING_NETWORKS:
-        size, mean, std = (POINTING_SIDE, POINTING_SIDE), CAFFE_MEAN, CAFFE_STD
-    elif name.startswith(_TIMM):
-        import timm
+def _network(source: Source, module: nn.Module, expected: Expected) -> Network:
+    """Returns the network with what it expects and, where they are known, the names of its classes.
 
-        config = timm.data.resolve_model_data_config(module)
-        size, mean, std = tuple(config["input_size"][1:]), config["mean"], config["std"]
-    else:
-        published = torchvision.models.get_model_weights(name)[weights.rpartition(".")[2]].transforms()
-        side = getattr(module, "image_size", published.crop_size[0])  # a vision transformer has one size only
-        size, mean, std = (side, side), published.mean, published.std
-    trained = options.get("input_size")
-    if isinstance(trained, int):
-        size, mean, std = (trained, trained), IMAGENET_MEAN, IMAGENET_STD
-    return Network(module, size, tuple(mean), tuple(std), _class_names(name, module))
-
-
-def _class_names(name: str, module: nn.Module) -> Mapping[int, str] | None:
-    """The names of the classes, told from their number: the last parameter is as long as that."""
+    The number of classes is the length of the last parameter, the bias or weight of the classifier.
+    """
     last = next(reversed(list(module.parameters())), None)
-    if last is None:
-        return None
-    if name in POINTING_NETWORKS:
-        return label_names(len(last))
-    names = torchvision.models.ResNet50_Weights.DEFAULT.meta["categories"]
-    return dict(enumerate(names)) if len(last) == len(names) else None
+    names = None if last is None else source.class_names(len(last))
+    return Network(module, expected.size, tuple(expected.mean), tuple(expected.std), names)
