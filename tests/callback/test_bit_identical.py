@@ -19,7 +19,6 @@ from sess_lightning import SESS, SESSCallback
 from sess_lightning.saliency import GradCAM
 from tests.helpers.nets import seeded
 
-
 EMAWeightAveraging = getattr(lightning_callbacks, "EMAWeightAveraging", None)  # came with Lightning 2.6
 
 
