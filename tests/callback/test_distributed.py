@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from sess_lightning import SESSCallback
+from tests.helpers.processes import two_devices
 from tests.helpers.training import METRICS, POINTING, Module, Pictures, collate_targets, keys, trainer
 
 
@@ -38,7 +39,7 @@ needs_gloo = pytest.mark.skipif(not torch.distributed.is_available(), reason="ne
 @needs_gloo
 def test_two_processes_log_what_one_logs(tmp_path):
     one = validate(tmp_path)
-    two = validate(tmp_path, strategy="ddp_spawn", devices=2)
+    two = validate(tmp_path, **two_devices())
     assert set(two) == set(one) == keys(METRICS | POINTING)
     assert two["sess/num_samples"] == 5
     for key in set(one) - {"sess/seconds"}:
@@ -50,7 +51,7 @@ def test_a_process_without_samples_is_harmless(tmp_path):
     """Row 20: it takes part in every synchronisation and adds nothing."""
     options = {"indices": [0, 2], "num_images": 2}  # both go to the first of two processes
     one = validate(tmp_path, SESSCallback(**options))
-    two = validate(tmp_path, SESSCallback(**options), strategy="ddp_spawn", devices=2)
+    two = validate(tmp_path, SESSCallback(**options), **two_devices())
     assert two["sess/num_samples"] == 2
     for key in set(one) - {"sess/seconds"}:
         assert two[key] == pytest.approx(one[key], abs=1e-5), key
@@ -60,7 +61,7 @@ def test_a_process_without_samples_is_harmless(tmp_path):
 def test_pictures_show_samples_of_all_processes_and_are_written_by_one(tmp_path):
     """Of the samples 0 to 3 each process has two: the picture has all four, in the order of the data set."""
     callback = SESSCallback(indices=[0, 1, 2, 3], num_images=4, save_dir=str(tmp_path / "two"))
-    validate(tmp_path, callback, strategy="ddp_spawn", devices=2)
+    validate(tmp_path, callback, **two_devices())
     alone = SESSCallback(indices=[0, 1, 2, 3], num_images=4, save_dir=str(tmp_path / "one"))
     validate(tmp_path, alone)
     (two,), (one,) = (list((tmp_path / name / "sess_maps").glob("*.npz")) for name in ("two", "one"))
@@ -73,5 +74,5 @@ def test_pictures_show_samples_of_all_processes_and_are_written_by_one(tmp_path)
 @needs_gloo
 def test_a_padded_sampler_repeats_samples(tmp_path):
     """Row 21: of 3 samples on 2 processes Lightning's sampler gives one twice, and so it counts twice."""
-    values = validate(tmp_path, SESSCallback(num_samples=8), count=3, strategy="ddp_spawn", devices=2)
+    values = validate(tmp_path, SESSCallback(num_samples=8), count=3, **two_devices())
     assert values["sess/num_samples"] == 4

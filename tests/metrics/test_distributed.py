@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.helpers.metric_cases import CASES, samples, select
+from tests.helpers.processes import run_in_two
 
 SHARDS = {
     "uneven": ([0, 1, 2, 3, 4], [5, 6]),
@@ -43,7 +44,7 @@ def work(rank, folder):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gloo")
-    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=2)
+    run_in_two(work, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

@@ -4,6 +4,7 @@ To write the table anew: `python tests/saliency/test_families.py`. Takes some mi
 """
 
 import warnings
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,7 @@ SHORT = {
 }
 
 
+@cache
 def network(name):
     with torch.random.fork_rng():
         torch.manual_seed(0)
