@@ -175,7 +175,7 @@ def _trace(model: nn.Module, images: Tensor) -> tuple[list[_Call], int | None]:
                 stack.callback(module.register_forward_hook(on_end).remove)
         output = model(images)
     try:
-        num_classes = read_logits(output).shape[1]
+        num_classes = read_logits(output, len(images)).shape[1]
     except (TypeError, ValueError):
         num_classes = None  # logits_fn may read them elsewhere; only the exclusion of class maps needs this
     return calls, num_classes

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 Activation = Literal["softmax", "sigmoid"]
 ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
@@ -19,15 +20,20 @@ _WAY_OUT = (
 )
 
 
-def read_logits(output: Any) -> Tensor:
+def read_logits(output: Any, count: int | None = None) -> Tensor:
     """Class logits `(N, K)` from the output of a model.
 
     Understood are a tensor `(N, K)`, `(N,)` (one logit) or `(N, K, 1, 1)` (a fully convolutional head), and an object
-    or mapping that holds such a tensor as `logits`.
+    or mapping that holds such a tensor as `logits`. A `squeeze()` in the model that also drops a batch of one leaves
+    `(K,)`, or a scalar: for one image both are its one row.
+
+    Args:
+        output: of the model.
+        count: images that the model was given, which is how many rows there must be; `None` checks nothing.
 
     Raises:
         TypeError: if the output holds no logits.
-        ValueError: if the logits have another shape.
+        ValueError: if the logits have another shape, or not a row for each image.
 
     Example:
         >>> read_logits({"logits": torch.zeros(2, 5)}).shape
@@ -44,6 +50,8 @@ def read_logits(output: Any) -> Tensor:
         )
     if logits.ndim == 4 and logits.shape[2:] == (1, 1):
         logits = logits.flatten(1)
+    if logits.ndim < 2 and count == 1:
+        logits = logits.reshape(1, -1)
     if logits.ndim == 1:
         logits = logits[:, None]
     if logits.ndim != 2:
@@ -52,6 +60,12 @@ def read_logits(output: Any) -> Tensor:
             f"Expected the model's logits to have shape (N, K), but got {tuple(logits.shape)}."
             + (hint if logits.ndim == 4 else "")
             + f" {_WAY_OUT}"
+        )
+    if count is not None and len(logits) != count:
+        raise ValueError(
+            f"Expected one row of logits for each of {count} images, but the model's output of shape "
+            f"{tuple(logits.shape)} has {len(logits)}. Look in its forward for a squeeze(), mean() or view() that also "
+            f"takes the batch: flatten(1) and squeeze(-1) leave it alone. {_WAY_OUT}"
         )
     return logits
 
@@ -91,6 +105,26 @@ def class_scores(logits: Tensor, targets: Tensor, activation: str | None = "soft
     elif activation == "sigmoid":
         wide = wide.sigmoid()
     return class_logits(wide, targets)
+
+
+def log_scores(logits: Tensor, targets: Tensor, activation: str | None = "softmax") -> Tensor:
+    """The logarithm `(N,)` of `class_scores`, which is finite where the probability itself rounds to 0.
+
+    Args:
+        logits: `(N, K)`, as for `class_scores`.
+        targets: `(N,)`, long.
+        activation: as for `class_scores`.
+
+    Example:
+        >>> log_scores(torch.tensor([[0.0, 200.0]]), torch.tensor([0]))
+        tensor([-200.])
+    """
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    if activation is None:
+        return class_scores(wide, targets, activation).log()
+    if wide.shape[1] == 1:
+        return logsigmoid(class_logits(wide, targets))
+    return class_logits(wide.log_softmax(1) if activation == "softmax" else logsigmoid(wide), targets)
 
 
 def predicted_classes(logits: Tensor) -> Tensor:

@@ -16,7 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from sess_lightning.module_state import kept_state
+
+_LOGGING = ("log", "log_dict")
 
 
 @contextmanager
@@ -24,8 +28,9 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
     """Run forwards and `torch.autograd.grad` on `model` without leaving a trace.
 
     Inside, every module is in eval mode, gradients are off but can be switched on (inference mode is left), compiled
-    modules run eagerly, so that hooks fire. Afterwards, also after an exception, module flags, `p.grad`, grad mode
-    and the random states of Python, numpy and torch are as before. Probes may be nested.
+    modules run eagerly, so that hooks fire, and what a LightningModule's forward logs goes nowhere. Afterwards, also
+    after an exception, module flags, buffers, attributes of modules (so metrics' states too), `p.grad`, grad mode and
+    the random states of Python, numpy and torch are as before: see `module_state`. Probes may be nested.
 
     Args:
         model: the user's model.
@@ -36,6 +41,8 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
     """
     _keep_freed_memory()
     with ExitStack() as stack:
+        stack.enter_context(kept_state(model))
+        stack.enter_context(_unlogged(model))
         stack.enter_context(_modes(model))
         stack.enter_context(_gradients(model))
         stack.enter_context(_random_states(model))
@@ -106,18 +113,6 @@ def default_batch_size(device: torch.device, size: tuple[int, int]) -> int:
     return max(1, min(32, 4 * 224 * 224 // (size[0] * size[1]))) if device.type == "cpu" else 64
 
 
-def empty_batch(count: int, like: Tensor, size: tuple[int, int]) -> Tensor:
-    """An uninitialised batch `(count, C, *size)` in channels_last: convolutions run faster, the model is not touched.
-
-    Args:
-        count: images in the batch.
-        like: an image `(C, H, W)` with the channels, dtype and device wanted.
-        size: height and width.
-    """
-    shape = (count, like.shape[0], *size)
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-
-
 def model_device(model: nn.Module, default: torch.device) -> torch.device:
     """The device of the model's first parameter or buffer; `default` for a model without any."""
     tensor = next(chain(model.parameters(), model.buffers()), None)
@@ -146,6 +141,30 @@ def _modes(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in flags:
             module.training = training
+
+
+@contextmanager
+def _unlogged(model: nn.Module) -> Iterator[None]:
+    """Let `self.log` and `self.log_dict` in a forward do nothing: the trainer would average what it logs of our images.
+
+    For LightningModules of either package, under a Trainer or Fabric, told by their methods. What a forward gives to
+    a logger itself (`self.logger.experiment`) cannot be held back.
+    """
+    tables = [vars(m) for m in model.modules() if all(hasattr(type(m), name) for name in _LOGGING)]
+    previous = [{name: table[name] for name in _LOGGING if name in table} for table in tables]
+    try:
+        for table in tables:
+            table.update(dict.fromkeys(_LOGGING, _ignored))
+        yield
+    finally:
+        for table, before in zip(tables, previous, strict=True):
+            for name in _LOGGING:
+                table.pop(name, None)
+            table.update(before)
+
+
+def _ignored(*args: Any, **kwargs: Any) -> None:
+    pass
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sess_lightning.probing import empty_batch, probe
+from sess_lightning.probing import probe
 from tests.helpers.nets import seeded, small_cnn
 
 
@@ -78,13 +78,6 @@ def test_inference_mode_is_left_and_entered_again():
         with probe(small_cnn()):
             assert not torch.is_inference_mode_enabled()
         assert torch.is_inference_mode_enabled()
-
-
-def test_batches_are_channels_last():
-    batch = empty_batch(4, torch.zeros(3, 8, 8, dtype=torch.float16), (5, 6))
-    assert batch.shape == (4, 3, 5, 6)
-    assert batch.dtype == torch.float16
-    assert batch.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's allocator")

@@ -138,7 +138,7 @@ def shared_maps(settings: list[SESS], model: nn.Module, image: Tensor, target: i
     with probe(model):
         patches = Patches(model, [image], [list(numbers)], classes, first.activation, first.batch_size)
         ((maps, scores),) = patches.explanations(first.method)
-        scores = patches.scores()[0] if scores is None else scores
+        scores = (patches.scores()[0] if scores is None else scores).probability
     fused = []
     for sess, windows in zip(settings, own, strict=True):
         chosen = torch.tensor([numbers[window] for window in windows])

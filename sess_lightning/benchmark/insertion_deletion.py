@@ -17,7 +17,8 @@ from sess_lightning.benchmark.intervals import mean_interval
 from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Bars, check_plots, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
-from sess_lightning.logits import predicted_classes, read_logits
+from sess_lightning.forwarding import model_logits
+from sess_lightning.logits import predicted_classes
 from sess_lightning.metrics.insertion_deletion import area_under_curve, perturbation_curve
 from sess_lightning.probing import probe
 from sess_lightning.sess import SESS
@@ -89,7 +90,7 @@ def centre_crop(image: Tensor, window: int) -> Tensor:
 def predicted_class(model: nn.Module, image: Tensor) -> int:
     """Returns the class with the highest logit for an image `(3, H, W)`."""
     with probe(model):
-        return int(predicted_classes(read_logits(model(image[None]))))
+        return int(predicted_classes(model_logits(model, image[None].clone())))
 
 
 def measured(

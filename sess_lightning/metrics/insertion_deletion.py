@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sess_lightning.checks import check_choice, check_count, check_images
+from sess_lightning.forwarding import model_logits
 from sess_lightning.logits import ACTIVATIONS, Activation, check_targets, class_scores, read_logits
 from sess_lightning.metrics.base import SaliencyMetric
 from sess_lightning.metrics.baselines import Baseline, BaselineChoice
@@ -48,8 +49,8 @@ def perturbation_curve(
     `batch_size`, built lazily, so memory does not grow with steps or images.
 
     Args:
-        predict: images `(N, C, H, W)`, channels_last, to logits `(N, K)`; runs without gradients, in the mode the
-            model is in.
+        predict: images `(N, C, H, W)` to logits `(N, K)`; runs without gradients, in the mode the model is in. It
+            gets batches in channels_last, in which convolutions are faster, or contiguous ones if it fails at that.
         images: `(B, C, H, W)`, normalised as the model expects, or a list of `(C, H, W)` of any sizes.
         saliency: `(B, H, W)` or a list of `(H, W)` in any range: only the order counts. Resized (bilinear) to its
             image where the size differs.
@@ -135,18 +136,49 @@ def _curves(
     """Curves `(N, n + 1)` from images `start` to images `finish`, both `(N, C, H, W)`; `rank` is `(N, H, W)`."""
     points = -(-rank[0].numel() // per_step) + 1
     scores = []
+    predict_logits = _Predict(predict)
     for first in range(0, len(rank) * points, batch_size):
         job = torch.arange(first, min(first + batch_size, len(rank) * points), device=rank.device)
         image, step = job // points, job % points
         changed = rank[image] < (step * per_step)[:, None, None]
         batch = torch.where(changed[:, None], finish[image], start[image])
-        logits = read_logits(predict(batch.contiguous(memory_format=torch.channels_last)))
-        if len(logits) != len(job):
-            raise ValueError(f"Expected `predict` to return logits for {len(job)} images, but got {len(logits)} rows.")
+        logits = predict_logits(batch)
         if first == 0:
             check_targets(targets, len(targets), logits.shape[1])
         scores.append(class_scores(logits, targets[image].to(logits.device), activation))
     return torch.cat(scores).view(-1, points)
+
+
+class _Predict:
+    """`predict`, given batches in a layout that it accepts, and its rows checked."""
+
+    def __init__(self, predict: Callable[[Tensor], Any]) -> None:
+        self._predict = predict
+        self._layout: torch.memory_format | None = None  # not known yet
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if isinstance(self._predict, nn.Module):
+            return model_logits(self._predict, images)
+        if self._layout is None:  # of a function nothing is known: whether it fails only in channels_last
+            try:
+                logits = self._logits(images.clone(), torch.channels_last)
+                self._layout = torch.channels_last
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:
+                logits = self._logits(images, torch.contiguous_format)
+                self._layout = torch.contiguous_format
+            return logits
+        return self._logits(images, self._layout)
+
+    def _logits(self, images: Tensor, layout: torch.memory_format) -> Tensor:
+        output = self._predict(images.contiguous(memory_format=layout))
+        logits = read_logits(output, count=1 if len(images) == 1 else None)
+        if len(logits) != len(images):
+            raise ValueError(
+                f"Expected `predict` to return logits for {len(images)} images, but got {len(logits)} rows."
+            )
+        return logits
 
 
 def _rank(saliency: Tensor) -> Tensor:

@@ -232,7 +232,7 @@ class _Logits(nn.Module):
         self.training = False
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = read_logits(self.model(images))
+        logits = read_logits(self.model(images.clone()), len(images))  # a copy, as it may work in place
         return torch.cat([-logits, logits], 1) if logits.shape[1] == 1 else logits
 
 

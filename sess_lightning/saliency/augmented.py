@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sess_lightning.checks import check_count
+from sess_lightning.forwarding import laid_out
 from sess_lightning.layers import Reshape
 from sess_lightning.saliency.base import Explanation, wide
 from sess_lightning.saliency.masking import forward_count, pair_batches
@@ -92,8 +93,7 @@ class AugmentedGradCAM(LayerMethod):
         for image, copy in pair_batches(len(images), len(motions), forward_count(self.batch_size, images)):
             grid = F.affine_grid(motions[copy], [len(copy), *images.shape[1:]], align_corners=False)
             moved = F.grid_sample(pixels[image], grid, align_corners=False).to(images.dtype)
-            moved = moved.contiguous(memory_format=torch.channels_last)
-            activation, gradient, _ = self._layer.read(model, moved, targets[image])
+            activation, gradient, _ = self._layer.read(model, laid_out(model, moved), targets[image])
             maps.append((gradient.mean((2, 3), keepdim=True) * activation).sum(1).relu_())
         coarse = torch.cat(maps).unflatten(0, (len(images), len(motions)))
         largest = coarse.amax((1, 2, 3), keepdim=True)

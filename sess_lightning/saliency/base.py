@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sess_lightning.forwarding import accepts_one, twice
 from sess_lightning.logits import check_targets, read_logits
 from sess_lightning.probing import probe, restored
 
@@ -65,23 +66,27 @@ class BaseMethod(ABC):
         """
         with probe(model):
             checked = check_targets(targets, len(images)).to(images.device, copy=True)
-            # Outside inference mode, or no graph could be built on them.
-            inputs = images.clone() if images.is_inference() else images.detach()
+            if len(images) == 1 and not accepts_one(model, images):
+                return _first(self(model, twice(images), twice(checked)))
+            # A copy, as the model may write to its input; outside inference mode, or no graph could be built on it.
             with _range_checked(model, checked):
-                return self.explain(model, inputs, checked)
+                return self.explain(model, images.detach().clone(), checked)
 
     @abstractmethod
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
         """As calling it, for a caller that holds a probe already and has checked the targets.
 
-        SESS calls this for every batch but the first: no host-device synchronisation, no flags saved and set back.
+        SESS calls this for every batch but the first: no host-device synchronisation, no flags saved and set back. The
+        images are the method's own, in a layout that the model accepts; a forward of them may write to them, so a
+        method that needs them afterwards gives the model a copy.
         """
 
 
 def explain(method: Method, model: nn.Module, images: Tensor, targets: Tensor, checked: bool = False) -> Explanation:
     """Call a base method inside a probe and check what it returns; never NaN or infinity in the maps' place.
 
-    Gradients are on while a foreign method runs, as code written outside of a validation loop expects.
+    Gradients are on while a foreign method runs, as code written outside of a validation loop expects, and the model
+    gets copies of what it passes in, as a forward may write to its input.
 
     Args:
         method: any base method.
@@ -94,10 +99,11 @@ def explain(method: Method, model: nn.Module, images: Tensor, targets: Tensor, c
         TypeError: if the method returns neither maps nor an `Explanation`.
         ValueError: if the maps' shape is not `(N, h, w)` or `(N, 1, h, w)`.
     """
+    if len(images) == 1 and not accepts_one(model, images):
+        return _first(explain(method, model, twice(images), twice(targets), checked))
     if checked and isinstance(method, BaseMethod):
         return method.explain(model, images, targets)
-    # Methods of this package leave no hook behind; of others' nobody knows.
-    with nullcontext() if isinstance(method, BaseMethod) else restored(model), torch.enable_grad():
+    with nullcontext() if isinstance(method, BaseMethod) else _foreign(model), torch.enable_grad():
         result = method(model, images, targets)
     explanation = result if isinstance(result, Explanation) else Explanation(result)
     maps = explanation.maps
@@ -118,6 +124,26 @@ def explain(method: Method, model: nn.Module, images: Tensor, targets: Tensor, c
     return Explanation(wide(maps), logits)
 
 
+@contextmanager
+def _foreign(model: nn.Module) -> Iterator[None]:
+    """Around methods of others: hooks and flags that they leave are undone, the model works on copies of its input."""
+
+    def copied(module: nn.Module, args: Any) -> tuple[Any, ...]:
+        return tuple(one.clone() if isinstance(one, Tensor) else one for one in args)
+
+    with restored(model):
+        handle = model.register_forward_pre_hook(copied)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def _first(explanation: Explanation) -> Explanation:
+    """The explanation of the first image alone."""
+    return Explanation(explanation.maps[:1], None if explanation.logits is None else explanation.logits[:1])
+
+
 def wide(tensor: Tensor) -> Tensor:
     """The tensor in float32, or as it is in float64: maps are computed in no less."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
@@ -129,7 +155,8 @@ def _range_checked(model: nn.Module, targets: Tensor) -> Iterator[None]:
 
     def check(module: nn.Module, args: Any, output: Any) -> None:
         handle.remove()
-        check_targets(targets, len(targets), read_logits(output).shape[1])
+        count = len(args[0]) if args and isinstance(args[0], Tensor) else None
+        check_targets(targets, len(targets), read_logits(output, count).shape[1])
 
     handle = model.register_forward_hook(check)
     try:

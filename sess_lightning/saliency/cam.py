@@ -134,7 +134,7 @@ class CAM(LayerMethod):
                         seen.append((name, args[0].detach()))
 
                     stack.callback(module.register_forward_pre_hook(on_enter).remove)
-            activation, _ = self._layer.observe(model, image)
+            activation, _ = self._layer.observe(model, image.clone())
         if seen:
             name, given = seen[-1]
             for rectified, candidate in ((False, activation), (True, activation.relu())):

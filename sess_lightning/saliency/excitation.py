@@ -71,7 +71,7 @@ class ExcitationBackprop(LayerMethod):
         """See `BaseMethod.explain`."""
         with self._layer.cut(model, images) as leaf:
             with _Excitation() as excitation:
-                logits = read_logits(model(images))
+                logits = read_logits(model(images), len(images))
             last = excitation.last
             if last is None:
                 raise ValueError(

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning.checks import check_count
-from sess_lightning.logits import class_logits, read_logits
+from sess_lightning.forwarding import model_logits
+from sess_lightning.logits import class_logits
 from sess_lightning.pixels import gaussian_blur
 from sess_lightning.probing import default_batch_size
 from sess_lightning.saliency.base import BaseMethod, Explanation, wide
@@ -85,7 +86,7 @@ class ExtremalPerturbation(BaseMethod):
                 shown = torch.cat([blend(*pair) for pair in zip(levels, masks.split(len(self.areas)), strict=True)])
                 mirrored = shown.flip(-1) if step % 2 == 0 else shown
                 with gradients_throughout():
-                    logits = read_logits(model(_channels_last(mirrored.to(images.dtype))))
+                    logits = model_logits(model, mirrored.to(images.dtype))
                 energy = class_logits(wide(logits), classes).sum() - weight * self._excess(points).sum()
                 (parameters.grad,) = torch.autograd.grad(-energy, parameters)
             optimizer.step()
@@ -104,7 +105,3 @@ class ExtremalPerturbation(BaseMethod):
 
     def __repr__(self) -> str:
         return f"ExtremalPerturbation(areas={self.areas}, num_steps={self.num_steps})"
-
-
-def _channels_last(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last)

@@ -88,7 +88,7 @@ def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> tuple[T
     leaf = images.detach().clone(memory_format=torch.preserve_format).requires_grad_(True)
     with gradients_throughout():
         # A clone, as the first layer may work in place.
-        logits = read_logits(model(leaf.clone(memory_format=torch.preserve_format)))
+        logits = read_logits(model(leaf.clone(memory_format=torch.preserve_format)), len(leaf))
         try:
             (gradient,) = torch.autograd.grad(class_logits(logits, targets).sum(), leaf)
         except RuntimeError as error:

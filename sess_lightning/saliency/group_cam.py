@@ -58,7 +58,7 @@ class GroupCAM(LayerMethod):
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
         """See `BaseMethod.explain`."""
-        activation, gradient, logits = self._layer.read(model, images, targets)
+        activation, gradient, logits = self._layer.read(model, images.clone(), targets)
         weighted = gradient.mean((2, 3), keepdim=True) * activation
         masks = torch.stack([group.sum(1).relu_() for group in weighted.chunk(self.groups, dim=1)], dim=1)
         # A last mask of zeros shows the blurred image alone: p_c(x~).

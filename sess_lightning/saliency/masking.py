@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.logits import class_scores, read_logits
+from sess_lightning.forwarding import model_logits
+from sess_lightning.logits import class_scores
 from sess_lightning.probing import default_batch_size
 
 
@@ -20,13 +21,20 @@ def forward_count(batch_size: int | None, images: Tensor) -> int:
 
 
 def pair_batches(images: int, masks: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """All pairs of image and mask number, image by image, in batches of `count`: two `(n,)` index tensors."""
+    """All pairs of image and mask number, image by image, in batches of `count`: two `(n,)` index tensors.
+
+    No pair is left alone at the end unless `count` is 1, as some models drop a batch of one.
+    """
     pairs = torch.arange(images * masks)
-    for part in pairs.split(count):
+    begin = 0
+    while begin < len(pairs):
+        left = len(pairs) - begin
+        size = count - 1 if left == count + 1 and count > 2 else count
+        part = pairs[begin : begin + size]
         yield part // masks, part % masks
+        begin += size
 
 
 def masked_scores(model: nn.Module, images: Tensor, targets: Tensor, activation: str) -> Tensor:
-    """Probability `(N,)` of each image's class, in one forward in channels_last."""
-    logits = read_logits(model(images.contiguous(memory_format=torch.channels_last)))
-    return class_scores(logits, targets, activation)
+    """Probability `(N,)` of each image's class, in one forward, which may write to the images."""
+    return class_scores(model_logits(model, images), targets, activation)

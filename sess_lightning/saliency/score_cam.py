@@ -56,7 +56,7 @@ class ScoreCAM(LayerMethod):
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
         """See `BaseMethod.explain`."""
-        activation, logits = self._layer.observe(model, images)
+        activation, logits = self._layer.observe(model, images.clone())
         channels, pixels, size = activation.flatten(0, 1), wide(images), images.shape[-2:]
         weights = channels.new_zeros(len(channels))
         alive = (channels.amax((1, 2)) > channels.amin((1, 2))).nonzero()[:, 0]

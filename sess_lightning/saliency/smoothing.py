@@ -96,7 +96,7 @@ class SmoothGradCAMPlusPlus(LayerMethod):
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
         """See `BaseMethod.explain`."""
-        activation, logits = self._layer.observe(model, images)
+        activation, logits = self._layer.observe(model, images.clone())
         first, second, third = (torch.zeros_like(activation) for _ in range(3))
         for image, copies in _noisy_copies(images, self.num_samples, self.spread, self.seed, self.batch_size):
             gradient = self._layer.read(model, copies, targets[image]).gradient

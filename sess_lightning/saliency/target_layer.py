@@ -53,7 +53,7 @@ class TargetLayer:
             RuntimeError: if the layer was not reached, or no gradient flows back to it.
         """
         with self.cut(model, images) as leaf:
-            logits = read_logits(model(images))
+            logits = read_logits(model(images), len(images))
             gradient = leaf.class_gradient(logits, targets)
         return LayerReading(self.grid(leaf.activation, images), self.grid(gradient, images), logits.detach())
 
@@ -69,7 +69,7 @@ class TargetLayer:
             RuntimeError: if the layer was not reached.
         """
         with torch.no_grad(), self.cut(model, images, gradients=False) as leaf:
-            logits = read_logits(model(images))
+            logits = read_logits(model(images), len(images))
         return self.grid(leaf.activation, images), logits
 
     @contextmanager
@@ -91,7 +91,7 @@ class TargetLayer:
     def resolve(self, model: nn.Module, images: Tensor) -> str:
         """Name of the layer in this model, looked for on the first batch where it is not given."""
         if self._found_on is None or self._found_on() is not model:
-            self.name = find_target_layer(model, images) if self.layer is None else get_layer(model, self.layer)
+            self.name = find_target_layer(model, images.clone()) if self.layer is None else get_layer(model, self.layer)
             self._found_on, self._switches = weakref.ref(model), None
         return self.name
 

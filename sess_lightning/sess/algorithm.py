@@ -14,16 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning.checks import check_choice, check_count, check_images, check_share
-from sess_lightning.logits import ACTIVATIONS, check_targets, predicted_classes, read_logits
+from sess_lightning.forwarding import model_logits
+from sess_lightning.logits import ACTIVATIONS, check_targets, predicted_classes
 from sess_lightning.pixels import Size, minmax, resize
 from sess_lightning.probing import default_batch_size, model_device, probe
 from sess_lightning.saliency.base import Method
 from sess_lightning.saliency.registry import resolve_method
 from sess_lightning.sess import fusion
 from sess_lightning.sess.options import check_pair, check_pyramid, check_scores, check_step
-from sess_lightning.sess.patches import Patches
+from sess_lightning.sess.patches import Patches, Scores
 from sess_lightning.sess.result import SESSResult
 from sess_lightning.sess.windows import Window, pyramid_sizes, short_side_sizes, sliding_windows
+
+_UNDERFLOW = 1e-30  # a probability below that has lost digits, or is about to
 
 
 class SESS:
@@ -196,7 +199,7 @@ class SESS:
         with probe(model):
             for begin in range(0, len(images), count):
                 part = [resize(image[None].to(device), window) for image in images[begin : begin + count]]
-                logits.append(read_logits(model(torch.cat(part).contiguous(memory_format=torch.channels_last))))
+                logits.append(model_logits(model, torch.cat(part)))
         return torch.cat(logits)
 
     def fused(self, windows: Sequence[Window], scores: Tensor, maps: Tensor, size: Size) -> tuple[Tensor, Tensor]:
@@ -212,7 +215,8 @@ class SESS:
             The map `(H, W)`, and `()` bool: False where it is constant or not finite.
         """
         kept = _prefilter(scores, self.prefilter_ratio).cpu()
-        saliency, rest = self._fuse(_Explained(scores, kept, maps[kept.to(maps.device)]), windows, size, False)
+        part = _Explained(scores, scores, kept, maps[kept.to(maps.device)])
+        saliency, rest = self._fuse(part, windows, size, False)
         return saliency, rest.valid
 
     def _explained(self, patches: Patches, known: Sequence[Tensor] | None) -> Iterator[_Explained]:
@@ -222,16 +226,22 @@ class SESS:
             for number, (maps, scores) in enumerate(patches.explanations(self.method)):
                 if scores is None:
                     scores = replace(patches, **_only(patches, number)).scores()[0]
-                kept = _prefilter(scores, self.prefilter_ratio).cpu()  # line 12
-                yield _Explained(scores, kept, maps if len(kept) == len(maps) else maps[kept.to(maps.device)])
+                graded = _graded(scores)
+                kept = _prefilter(graded, self.prefilter_ratio).cpu()  # line 12
+                kept_maps = maps if len(kept) == len(maps) else maps[kept.to(maps.device)]
+                yield _Explained(scores.probability, graded, kept, kept_maps)
             return
-        all_scores = patches.scores() if known is None else [s.to(patches.targets.device) for s in known]
-        on_host = torch.cat(all_scores).cpu().split([len(scores) for scores in all_scores])
+        if known is None:
+            found = patches.scores()
+            all_scores, all_graded = [one.probability for one in found], [_graded(one) for one in found]
+        else:
+            all_scores = all_graded = [scores.to(patches.targets.device) for scores in known]
+        on_host = torch.cat(all_graded).cpu().split([len(scores) for scores in all_scores])
         all_kept = [_prefilter(scores, self.prefilter_ratio) for scores in on_host]
         kept_windows = [[w[i] for i in k.tolist()] for w, k in zip(patches.windows, all_kept, strict=True)]
         explanations = replace(patches, windows=kept_windows).explanations(self.method)
-        for scores, kept, (maps, _) in zip(all_scores, all_kept, explanations, strict=True):
-            yield _Explained(scores, kept, maps)
+        for scores, graded, kept, (maps, _) in zip(all_scores, all_graded, all_kept, explanations, strict=True):
+            yield _Explained(scores, graded, kept, maps)
 
     def _fuse(
         self, part: _Explained, windows: Sequence[Window], size: Size, keep_patches: bool
@@ -241,7 +251,7 @@ class SESS:
         kept_windows = windows if everything else [windows[i] for i in part.kept.tolist()]
         weights = None
         if self.weight_by_score:
-            weights = _weights(part.scores).to(part.maps.dtype)
+            weights = _weights(part.graded).to(part.maps.dtype)
             weights = weights if everything else weights[part.kept.to(weights.device)]
         fused = fusion.fuse(part.maps, kept_windows, weights, size, self.pool, self.threshold)
         normalised, valid = minmax(fused)
@@ -263,6 +273,7 @@ class _Explained(NamedTuple):
     """What the model said about the patches of one image."""
 
     scores: Tensor  # (P,) of all patches
+    graded: Tensor  # (P,) the same or a multiple, as `_graded` says: what they are ranked and weighted by
     kept: Tensor  # (K,) long: those that are explained
     maps: Tensor  # (K, h, w)
 
@@ -280,6 +291,16 @@ class _Fused(NamedTuple):
 def _only(patches: Patches, number: int) -> dict[str, Any]:
     one = slice(number, number + 1)
     return {"images": patches.images[one], "windows": patches.windows[one], "targets": patches.targets[one]}
+
+
+def _graded(scores: Scores) -> Tensor:
+    """The probabilities `(P,)`, or where all of them round to 0, a multiple of them that does not, from their logarithms.
+
+    Logits of +-200 leave no patch a probability that float32 can hold, yet one patch says more than another.
+    """
+    highest = scores.probability.nan_to_num(0.0).max()
+    relative = (scores.logarithm - scores.logarithm.nan_to_num(-torch.inf).max()).exp()
+    return torch.where(highest > _UNDERFLOW, scores.probability, relative)
 
 
 def _prefilter(scores: Tensor, ratio: float) -> Tensor:

@@ -8,14 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.logits import check_targets, class_scores, read_logits
-from sess_lightning.probing import default_batch_size, empty_batch
+from sess_lightning.forwarding import empty_batch, memory_format, model_logits
+from sess_lightning.logits import check_targets, class_scores, log_scores
+from sess_lightning.probing import default_batch_size
 from sess_lightning.saliency.base import Method, explain
 from sess_lightning.sess.windows import Window, iter_patches
+
+
+class Scores(NamedTuple):
+    """What the model makes of patches."""
+
+    probability: Tensor  # (P,) of the class
+    logarithm: Tensor  # (P,) of that, finite also where it rounds to 0
 
 
 @dataclass
@@ -38,22 +47,23 @@ class Patches:
     activation: str
     batch_size: int | None
 
-    def scores(self) -> list[Tensor]:
-        """Probability of the class for every patch, one `(P,)` an image (lines 10-11)."""
+    def scores(self) -> list[Scores]:
+        """Scores of the class for every patch, image by image (lines 10-11)."""
         scores = []
         for number, (patches, targets) in enumerate(self._stream()):
-            logits = read_logits(self.model(patches))
+            logits = model_logits(self.model, patches)
             if number == 0:
                 self._check_range(logits)
-            scores.append(class_scores(logits, targets, self.activation))
+            scores.append(self._scores(logits, targets))
         torch.clear_autocast_cache()  # weights cast without a graph must not serve the forwards that need one
-        return list(torch.cat(scores).split([len(w) for w in self.windows]))
+        parts = (torch.cat(part).split([len(w) for w in self.windows]) for part in zip(*scores, strict=True))
+        return [Scores(*pair) for pair in zip(*parts, strict=True)]
 
-    def explanations(self, method: Method) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Of each image, in turn, the maps `(P, h, w)` and, if the method gives logits, the scores `(P,)` (line 13)."""
+    def explanations(self, method: Method) -> Iterator[tuple[Tensor, Scores | None]]:
+        """Of each image, in turn, the maps `(P, h, w)` and, if the method gives logits, the scores (line 13)."""
         return _by_image(self._explained(method), [len(w) for w in self.windows])
 
-    def _explained(self, method: Method) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def _explained(self, method: Method) -> Iterator[tuple[Tensor, Scores | None]]:
         for number, (patches, targets) in enumerate(self._stream()):
             explanation = explain(method, self.model, patches, targets, checked=number > 0)
             logits = explanation.logits
@@ -67,13 +77,19 @@ class Patches:
                 continue
             if number == 0:
                 self._check_range(logits)
-            yield explanation.maps, class_scores(logits, targets, self.activation)
+            yield explanation.maps, self._scores(logits, targets)
+
+    def _scores(self, logits: Tensor, targets: Tensor) -> Scores:
+        return Scores(*(function(logits, targets, self.activation) for function in (class_scores, log_scores)))
 
     def _check_range(self, logits: Tensor) -> None:
         check_targets(self.targets, len(self.targets), logits.shape[1])
 
     def _stream(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of patches `(n, C, h, w)` in channels_last, and the class of each `(n,)`."""
+        """Batches of patches `(n, C, h, w)` in a layout that the model accepts, and the class of each `(n,)`.
+
+        Each batch is new, so it does no harm if the model writes to it.
+        """
         device = self.targets.device
         counts = [len(w) for w in self.windows]
         classes = self.targets.repeat_interleave(torch.tensor(counts).to(device), output_size=sum(counts))
@@ -85,7 +101,8 @@ class Patches:
         for image, windows in zip(self.images, self.windows, strict=True):
             for patch in iter_patches(image.to(device), windows):
                 if batch is None:
-                    batch = empty_batch(min(size, len(classes) - done), patch, shape)
+                    layout = memory_format(self.model, patch[None])
+                    batch = empty_batch(min(size, len(classes) - done), patch, layout)
                 batch[filled] = patch
                 filled += 1
                 if filled == len(batch):
@@ -95,23 +112,23 @@ class Patches:
 
 
 def _by_image(
-    chunks: Iterable[tuple[Tensor, Tensor | None]], counts: Sequence[int]
-) -> Iterator[tuple[Tensor, Tensor | None]]:
+    chunks: Iterable[tuple[Tensor, Scores | None]], counts: Sequence[int]
+) -> Iterator[tuple[Tensor, Scores | None]]:
     """Regroup the results of batches into those of images with `counts` patches each."""
     wanted = iter(counts)
     missing = next(wanted)
     maps: list[Tensor] = []
-    scores: list[Tensor] = []
+    scores: list[Scores] = []
     for chunk_maps, chunk_scores in chunks:
         begin = 0
         while begin < len(chunk_maps):
             part = slice(begin, begin + missing)
             maps.append(chunk_maps[part])
             if chunk_scores is not None:
-                scores.append(chunk_scores[part])
+                scores.append(Scores(*(values[part] for values in chunk_scores)))
             begin += len(maps[-1])
             missing -= len(maps[-1])
             if missing == 0:
-                yield torch.cat(maps), torch.cat(scores) if scores else None
+                yield torch.cat(maps), Scores(*map(torch.cat, zip(*scores, strict=True))) if scores else None
                 maps, scores = [], []
                 missing = next(wanted, 0)
