@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.layers import Reshape, to_grid
+from sess_lightning.layers import Reshape
 from sess_lightning.logits import read_logits
 from sess_lightning.probing import restored
 from sess_lightning.saliency.base import BaseMethod, Explanation, wide
@@ -155,9 +154,10 @@ class _Adapter(BaseMethod):
         with torch.no_grad():
             return model.get_submodule(self._layer.resolve(model, images.detach()))
 
-    def grid(self, images: Tensor) -> Reshape:
+    def grid(self, model: nn.Module, images: Tensor) -> Reshape:
         """What turns the layer's output into `(N, C, h, w)`."""
-        return partial(to_grid, image=(images.shape[-2], images.shape[-1]), reshape=self.reshape)
+        with torch.no_grad():
+            return self._layer.grid(model, images.detach())
 
     def __repr__(self) -> str:
         name = getattr(self.make, "__name__", repr(self.make))
@@ -197,13 +197,13 @@ class _Captum(_Adapter):
             return self.reduce(attributions)
         if attributions.shape == images.shape:
             return grey(attributions)
-        return self.grid(images)(attributions).sum(1).relu()
+        return self.grid(model, images)(attributions).sum(1).relu()
 
 
 class _TorchCAM(_Adapter):
     def maps(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         logits_model = _Logits(model)
-        options = {"target_layer": self.layer(model, images), "reshape_transform": self.grid(images)}
+        options = {"target_layer": self.layer(model, images), "reshape_transform": self.grid(model, images)}
         with self.make(logits_model, **options, **self.kwargs) as extractor:
             scores = logits_model(images)
             return extractor(targets.tolist(), scores, normalized=False)[0]
@@ -215,7 +215,7 @@ class _GradCAMLibrary(_Adapter):
         of_call = [name for name in self.kwargs if name in ("aug_smooth", "eigen_smooth")]
         options = {k: v for k, v in self.kwargs.items() if k not in of_call}
         layers = [self.layer(model, images)]
-        cam = self.make(_Logits(model), layers, reshape_transform=self.grid(images), **options)
+        cam = self.make(_Logits(model), layers, reshape_transform=self.grid(model, images), **options)
         try:
             maps = cam(images, [target(c) for c in targets.tolist()], **{k: self.kwargs[k] for k in of_call})
         finally:

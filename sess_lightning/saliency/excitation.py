@@ -84,7 +84,7 @@ class ExcitationBackprop(LayerMethod):
                 probability = probability - last.descend(-top)
             if last.given is not leaf.leaf:
                 probability = leaf.gradient_of(last.given, probability)
-        maps = self._layer.grid(probability, images).sum(1)
+        maps = self._layer.grid(model, images, leaf.activation)(wide(probability)).sum(1)
         return Explanation(maps.relu_(), logits.detach())
 
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from sess_lightning.layers import Reshape, find_target_layer, get_layer, to_grid
+from sess_lightning.layers import Reshape, find_reshape, find_target_layer, get_layer, is_map, to_grid
 from sess_lightning.logits import class_logits, read_logits
 from sess_lightning.saliency.base import BaseMethod, wide
 
@@ -39,6 +40,7 @@ class TargetLayer:
         self.name = ""
         self._found_on: weakref.ref[nn.Module] | None = None
         self._switches: weakref.WeakSet[nn.Module] | None = None  # learned from the first pass of a model
+        self._reshapes: dict[tuple[int, ...], Reshape | None] = {}  # by the height, width and axes of images and output
 
     def read(self, model: nn.Module, images: Tensor, targets: Tensor) -> LayerReading:
         """One forward pass without a graph below the layer, and the gradient back to it.
@@ -55,7 +57,8 @@ class TargetLayer:
         with self.cut(model, images) as leaf:
             logits = read_logits(model(images), len(images))
             gradient = leaf.class_gradient(logits, targets)
-        return LayerReading(self.grid(leaf.activation, images), self.grid(gradient, images), logits.detach())
+        on_grid = self.grid(model, images, leaf.activation)
+        return LayerReading(on_grid(wide(leaf.activation)), on_grid(wide(gradient)), logits.detach())
 
     def observe(self, model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         """The layer's activation `(N, C, h, w)` and the logits `(N, K)` of one forward pass without gradients.
@@ -70,7 +73,7 @@ class TargetLayer:
         """
         with torch.no_grad(), self.cut(model, images, gradients=False) as leaf:
             logits = read_logits(model(images), len(images))
-        return self.grid(leaf.activation, images), logits
+        return self.grid(model, images, leaf.activation)(wide(leaf.activation)), logits
 
     @contextmanager
     def cut(self, model: nn.Module, images: Tensor, gradients: bool = True) -> Iterator[Leaf]:
@@ -91,16 +94,33 @@ class TargetLayer:
     def resolve(self, model: nn.Module, images: Tensor) -> str:
         """Name of the layer in this model, looked for on the first batch where it is not given."""
         if self._found_on is None or self._found_on() is not model:
-            self.name = find_target_layer(model, images.clone()) if self.layer is None else get_layer(model, self.layer)
-            self._found_on, self._switches = weakref.ref(model), None
+            given = self.layer
+            self.name = find_target_layer(model, images.clone()) if given is None else get_layer(model, given)
+            self._found_on, self._switches, self._reshapes = weakref.ref(model), None, {}
         return self.name
 
-    def grid(self, tensor: Tensor, images: Tensor) -> Tensor:
-        """What the layer gives for these images, or a gradient of that shape, as `(N, C, h, w)` in float32 or more."""
-        return to_grid(wide(tensor), (images.shape[-2], images.shape[-1]), self.reshape)
+    def grid(self, model: nn.Module, images: Tensor, activation: Tensor | None = None) -> Reshape:
+        """What lays the layer's output for images of this size, and gradients of its shape, on `(N, C, h, w)`.
+
+        Args:
+            model: under a probe; run once more for each size of images where the shape alone does not tell.
+            images: `(N, C, H, W)`.
+            activation: what the layer gave, if it is known.
+
+        Raises:
+            ValueError: when the function returned is called, if the shape fits no grid.
+        """
+        size = (images.shape[-2], images.shape[-1])
+        reshape = self.reshape
+        if reshape is None and (activation is None or not is_map(activation, size)):
+            key = (*size, 0 if activation is None else activation.ndim)
+            if key not in self._reshapes:
+                self._reshapes[key] = find_reshape(model, images, self.resolve(model, images))
+            reshape = self._reshapes[key]
+        return partial(to_grid, image=size, reshape=reshape)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_found_on": None, "_switches": None}
+        return {**self.__dict__, "_found_on": None, "_switches": None, "_reshapes": {}}
 
 
 class LayerMethod(BaseMethod):
