@@ -81,3 +81,23 @@ def _check_image(number: int, image: Any) -> None:
 def is_positive_int(value: Any) -> bool:
     """Whether `value` is an int above 0; a bool is none."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def check_boxes(name: str, boxes: Any, *, ascending: bool = False) -> None:
+    """Raise a `ValueError` unless `boxes` are `(N, 4)` and finite and, if asked for, x1 <= x2 and y1 <= y2.
+
+    Args:
+        name: what the error calls them, e.g. "argument `boxes`".
+        boxes: x1, y1, x2, y2 in pixels.
+        ascending: whether the order of the corners is checked too.
+    """
+    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
+        got = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
+        raise ValueError(f"Expected {name} to have shape (N, 4), x1, y1, x2, y2 in pixels, but got {got}.")
+    if not torch.isfinite(boxes).all():
+        raise ValueError(f"Expected {name} to be finite, but got {boxes.tolist()}. Leave such boxes out.")
+    if ascending and (boxes[:, 2:] < boxes[:, :2]).any():
+        raise ValueError(
+            f"Expected {name} to be x1, y1, x2, y2 with x1 <= x2 and y1 <= y2, but got {boxes.tolist()}. "
+            "Boxes given as x, y, width, height need converting, e.g. with torchvision.ops.box_convert."
+        )

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sess_lightning.checks import check_choice
+from sess_lightning.checks import check_boxes, check_choice
 from sess_lightning.metrics.connected_components import boxes_by_level
-from sess_lightning.metrics.objects import LocalisationMetric, Objects, check_boxes, pixel_boxes
+from sess_lightning.metrics.objects import LocalisationMetric, Objects, pixel_boxes
 from sess_lightning.metrics.saliency_input import check_same_count, split_maps
 
 Components = Literal["all", "largest"]
@@ -52,7 +52,7 @@ def best_box_ious(
     maps = split_maps(saliency)
     check_same_count("boxes", len(boxes), len(maps))
     for number, own in enumerate(boxes):
-        check_boxes(own, f"entry {number} of argument `boxes`")
+        check_boxes(f"entry {number} of argument `boxes`", own, ascending=True)
         if len(own) == 0:
             raise ValueError(f"Expected entry {number} of argument `boxes` to hold at least one box, but got none.")
     rows = [

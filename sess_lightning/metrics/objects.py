@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from sess_lightning.checks import check_boxes
 from sess_lightning.logits import check_targets
 from sess_lightning.metrics.base import SaliencyMetric
 from sess_lightning.metrics.saliency_input import check_same_count, resize_map, split_maps
@@ -38,7 +39,7 @@ def boxes_to_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
         tensor([[1, 1, 0],
                 [0, 0, 0]], dtype=torch.int32)
     """
-    check_boxes(boxes, "argument `boxes`")
+    check_boxes("argument `boxes`", boxes, ascending=True)
     return _boxes_to_mask(boxes, size)
 
 
@@ -206,7 +207,7 @@ def _regions(sample: Objects, name: str) -> tuple[Tensor, Tensor | None]:
             raise ValueError(f"Expected `masks` of {name} to have shape (N, H, W), but got {tuple(masks.shape)}.")
     if "boxes" in sample:
         boxes = torch.as_tensor(sample["boxes"])
-        check_boxes(boxes, f"`boxes` of {name}")
+        check_boxes(f"`boxes` of {name}", boxes, ascending=True)
     elif masks is not None:
         boxes = mask_boxes(masks)
     else:
@@ -217,19 +218,6 @@ def _regions(sample: Objects, name: str) -> tuple[Tensor, Tensor | None]:
             f"Expected `boxes` and `masks` of {name} to be equally many, but got {len(boxes)} and {len(masks)}."
         )
     return boxes, masks
-
-
-def check_boxes(boxes: Tensor, name: str) -> None:
-    """Raise a `ValueError` unless `boxes` are `(N, 4)`: finite x1, y1, x2, y2 in ascending order."""
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"Expected {name} to have shape (N, 4), but got {tuple(boxes.shape)}.")
-    if not torch.isfinite(boxes).all():
-        raise ValueError(f"Expected {name} to be finite, but got {boxes.tolist()}.")
-    if (boxes[:, 2:] < boxes[:, :2]).any():
-        raise ValueError(
-            f"Expected {name} to be x1, y1, x2, y2 with x1 <= x2 and y1 <= y2, but got {boxes.tolist()}. "
-            "Boxes given as x, y, width, height need converting, e.g. with torchvision.ops.box_convert."
-        )
 
 
 def _flags(sample: Objects, key: str, count: int, name: str) -> Tensor:
