@@ -42,13 +42,20 @@ def xyxy_boxes(boxes: Any, name: str = "argument `boxes`") -> Tensor:
     return plain if form == "XYXY" else box_convert(plain, form.lower(), "xyxy")
 
 
-def check_boxes(boxes: Tensor, name: str) -> None:
-    """Raise a `ValueError` unless `boxes` are `(N, 4)`: finite x1, y1, x2, y2 in ascending order."""
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"Expected {name} to have shape (N, 4), but got {tuple(boxes.shape)}.")
+def check_boxes(name: str, boxes: Any, *, ascending: bool = False) -> None:
+    """Raise a `ValueError` unless `boxes` are `(N, 4)` and finite and, if asked for, x1 <= x2 and y1 <= y2.
+
+    Args:
+        name: what the error calls them, e.g. "argument `boxes`".
+        boxes: x1, y1, x2, y2 in pixels.
+        ascending: whether the order of the corners is checked too.
+    """
+    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
+        got = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
+        raise ValueError(f"Expected {name} to have shape (N, 4), x1, y1, x2, y2 in pixels, but got {got}.")
     if not torch.isfinite(boxes).all():
-        raise ValueError(f"Expected {name} to be finite, but got {boxes.tolist()}.")
-    if (boxes[:, 2:] < boxes[:, :2]).any():
+        raise ValueError(f"Expected {name} to be finite, but got {boxes.tolist()}. Leave such boxes out.")
+    if ascending and (boxes[:, 2:] < boxes[:, :2]).any():
         raise ValueError(
             f"Expected {name} to be x1, y1, x2, y2 with x1 <= x2 and y1 <= y2, but got {boxes.tolist()}. "
             "Boxes given as x, y, width, height need converting, e.g. with torchvision.ops.box_convert."

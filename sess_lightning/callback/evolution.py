@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sess_lightning.callback.explainer import Place
 from sess_lightning.render import MapRow, contact_sheet, film_panels, filmstrip
-from sess_lightning.render.panel import panel_size
+from sess_lightning.render.panel import evenly_spaced, panel_size
 
 PANEL_HEIGHT = 112
 COLUMNS = 12  # of the filmstrip: more are too small to be read on a screen
 MOST_FRAMES = 48  # kept: eight samples take 0.3 MB a frame, so 15 MB
-
-_Any = TypeVar("_Any")
 
 
 class Frame(NamedTuple):
@@ -64,7 +62,7 @@ class Evolution:
 
     def strip(self) -> Tensor:
         """A row for each sample: the image, then its map in at most `COLUMNS` validations. `(3, H, W)` uint8."""
-        frames = evenly(self.frames, COLUMNS)
+        frames = evenly_spaced(self.frames, COLUMNS)
         by_epoch = len({frame.epoch for frame in self.frames}) == len(self.frames)
         titles = [f"epoch {frame.epoch}" if by_epoch else f"step {frame.step}" for frame in frames]
         rows = [[image, *(self._panel(frame, place) for frame in frames)] for place, (_, image) in self._images.items()]
@@ -86,15 +84,3 @@ class Evolution:
     def _panel(self, frame: Frame, place: Place) -> Tensor:
         """Of a sample, or nothing where a validation had no time for it."""
         return frame.panels.get(place, torch.zeros(3, *(self._size or (1, 1)), dtype=torch.uint8))
-
-
-def evenly(items: Sequence[_Any], most: int) -> list[_Any]:
-    """At most so many of the items, evenly spaced, the first and the last among them.
-
-    Example:
-        >>> evenly(range(10), 4), evenly(range(3), 4)
-        ([0, 3, 6, 9], [0, 1, 2])
-    """
-    if len(items) <= most:
-        return list(items)
-    return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]

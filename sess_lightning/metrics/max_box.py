@@ -53,7 +53,7 @@ def best_box_ious(
     maps = split_maps(saliency)
     check_same_count("boxes", len(boxes), len(maps))
     for number, own in enumerate(boxes):
-        check_boxes(own, f"entry {number} of argument `boxes`")
+        check_boxes(f"entry {number} of argument `boxes`", own, ascending=True)
         if len(own) == 0:
             raise ValueError(f"Expected entry {number} of argument `boxes` to hold at least one box, but got none.")
     rows = [

@@ -40,7 +40,7 @@ def boxes_to_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
                 [0, 0, 0]], dtype=torch.int32)
     """
     boxes = xyxy_boxes(boxes)
-    check_boxes(boxes, "argument `boxes`")
+    check_boxes("argument `boxes`", boxes, ascending=True)
     return _boxes_to_mask(boxes, size)
 
 
@@ -215,7 +215,7 @@ def _regions(sample: Objects, name: str) -> tuple[Tensor, Tensor | None]:
             raise ValueError(f"Expected `masks` of {name} to have shape (N, H, W), but got {tuple(masks.shape)}.")
     if "boxes" in sample:
         boxes = xyxy_boxes(sample["boxes"], f"`boxes` of {name}")
-        check_boxes(boxes, f"`boxes` of {name}")
+        check_boxes(f"`boxes` of {name}", boxes, ascending=True)
     elif masks is not None:
         boxes = mask_boxes(masks)
     else:

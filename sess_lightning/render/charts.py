@@ -1,34 +1,38 @@
-"""Charts drawn by Pillow: lines over a share from 0 to 1, and bars by class, with and without SESS."""
+"""Charts by matplotlib: lines over a share from 0 to 1, and bars by class, with and without SESS."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
-from PIL import Image, ImageDraw
 from torch import Tensor
 
-from sess_lightning.render.page import MUTED, PAGE, TEXT, Canvas, Colour, Layout
-from sess_lightning.render.picture import as_pixels
+from sess_lightning.render.page import MUTED, PAGE, TEXT, Colour, Layout
+from sess_lightning.render.plot_page import PlotPage, shade
+from sess_lightning.render.text import printable, wrapped
 
-_FINE = 4  # lines are drawn so many times larger and then reduced: smooth edges
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
 _GRID: Colour = (66, 69, 76)
-# Of two lines or bars the first is green and whole, the second purple and broken: no meaning hangs on the hue alone.
+# The first of two lines or bars is green and solid, the second purple and broken: hue is never the only difference.
 _COLOURS: tuple[Colour, Colour] = (86, 214, 168), (222, 143, 190)
-_DASH = (9.0, 6.0)
+_LINE_STYLES = ("solid", (0, (3, 2)))
+_HATCHES = (None, "///")
 
 
 class Line(NamedTuple):
-    """One line of a chart: what its legend says, and its heights `(n,)` in [0, 1], evenly spaced from left to right."""
+    """One line of a chart: its label in the legend, and `(n,)` heights in [0, 1], evenly spaced from left to right."""
 
     label: str
     heights: Tensor
 
 
 class Bar(NamedTuple):
-    """One bar: its length in [0, 1], and what stands behind it."""
+    """One bar: its length in [0, 1], and the text beside its end."""
 
     length: float
     text: str
@@ -37,12 +41,12 @@ class Bar(NamedTuple):
 def curves_figure(
     charts: Mapping[str, Sequence[Line]], axes: Mapping[str, str], title: str, height: int = 200
 ) -> Tensor:
-    """Charts one below the other, each of one or two lines, both axes from 0 to 1.
+    """Charts one below the other, each with one or two lines, both axes from 0 to 1.
 
     Args:
         charts: heading of each chart and its lines.
-        axes: what the horizontal axis of each chart says, by heading.
-        title: stands on top.
+        axes: label of the horizontal axis of each chart, by heading.
+        title: one line on top of the page.
         height: of the plots in pixels, at least 32.
 
     Returns:
@@ -55,40 +59,31 @@ def curves_figure(
     Example:
         >>> lines = [Line("SESS 0.75", torch.tensor([0.5, 1.0])), Line("base 0.50", torch.tensor([0.0, 1.0]))]
         >>> curves_figure({"insertion": lines}, {"insertion": "pixels inserted"}, "epoch 3").shape
-        torch.Size([3, 295, 367])
+        torch.Size([3, 294, 367])
     """
     _check_charts(charts)
-    width = round(1.6 * height)
-    layout = Layout(height, width, 1)
-    line, gap, left = layout.line, layout.gap, round(2.2 * layout.font_size)
-    block = height + 4 * line + gap
-    canvas = Canvas(left + width + 3 * gap, gap // 2 + line + len(charts) * block, layout.font)
-    canvas.write(gap, gap // 2 + line / 2, title, TEXT, canvas.width - 2 * gap)
-    x = gap + left
+    layout = Layout(height, round(1.6 * height), 1)
+    width, line, gap = layout.width, layout.line, layout.gap
+    left = gap + round(2.2 * layout.font_size)
+    block = height + 4 * line + gap  # heading, plot, labels of the ticks and of the axis, legend
+    page = PlotPage(left + width + 3 * gap, 2 * gap + line + len(charts) * block, layout.font_size)
+    page.write(gap, gap + line / 2, title, TEXT, page.width - 2 * gap)
     for number, (heading, lines) in enumerate(charts.items()):
-        top = gap // 2 + 2 * line + number * block
-        canvas.write(x, top - line / 2, heading, TEXT, width)
-        canvas.paste(x, top, _plot(lines, height, width))
-        for share in (0.0, 0.5, 1.0):
-            for text, across, down in (
-                (f"{share:g}", -gap, top + (1 - share) * (height - 1)),
-                (f"{share:.0%}", share * width, top + height + line / 2),
-            ):
-                wide = layout.font.getlength(text)
-                canvas.write(x + across - wide * (share if across >= 0 else 1), down, text, MUTED, width)
-        middle = x + (width - layout.font.getlength(axes[heading])) / 2
-        canvas.write(middle, top + height + 1.4 * line, axes[heading], MUTED, width)
-        _write_legend(canvas, x, top + height + 2.4 * line, [one.label for one in lines], layout)
-    return canvas.pixels()
+        top = 2 * gap + 2 * line + number * block
+        page.write(left, top - line / 2, heading, TEXT, width)
+        handles = _draw_lines(page.axes(left, top, width, height), lines, page)
+        page.write(left + width / 2, top + height + 1.7 * line, axes[heading], MUTED, width, "center")
+        page.legend(handles, [one.label for one in lines], left, top + height + 2.4 * line, width)
+    return page.pixels()
 
 
 def bars_figure(groups: Mapping[str, Sequence[Bar]], names: Sequence[str], title: str, length: int = 260) -> Tensor:
-    """A pair of horizontal bars for each group, one below the other.
+    """One or two horizontal bars for each group, one group below the other.
 
     Args:
         groups: name of each group and its bars, one for each of `names`.
         names: of the one or two kinds of bars, for the legend.
-        title: stands on top.
+        title: on top of the page, in several lines if need be.
         length: of a bar of 1, in pixels.
 
     Returns:
@@ -109,28 +104,19 @@ def bars_figure(groups: Mapping[str, Sequence[Bar]], names: Sequence[str], title
         )
     layout = Layout(240, length, 1)
     font, line, gap = layout.font, layout.line, layout.gap
-    side = min(260, round(max(map(font.getlength, groups))) + 2 * gap)
-    after = round(max(font.getlength(bar.text) for bars in groups.values() for bar in bars)) + 3 * gap
-    block = len(names) * line + gap
-    top = gap // 2 + 2 * line + gap
-    canvas = Canvas(gap + side + length + after, top + block * len(groups) + line, font)
-    canvas.write(gap, gap // 2 + line / 2, title, TEXT, canvas.width - 2 * gap)
-    _write_legend(canvas, gap + side, gap // 2 + 1.5 * line, names, layout)
-    for share in (0.0, 0.5, 1.0):
-        x = gap + side + round(share * (length - 1))
-        canvas.paste(x, top - gap // 2, _flat(_GRID, block * len(groups), 1))
-        label = f"{share:.0%}"
-        canvas.write(x - font.getlength(label) / 2, top + block * len(groups) + line / 3, label, MUTED, after)
-    for number, (name, bars) in enumerate(groups.items()):
-        y = top + number * block
-        canvas.write(gap, y + len(names) * line / 2, name, TEXT, side - gap)
-        for place, bar in enumerate(bars):
-            middle = y + (place + 0.5) * line
-            picture = _bar(bar.length, place, length, round(0.72 * line))
-            if picture is not None:
-                canvas.paste(gap + side, round(middle - picture.shape[1] / 2), picture)
-            canvas.write(gap + side + round(bar.length * length) + gap, middle, bar.text, MUTED, after)
-    return canvas.pixels()
+    side = min(260, round(max(font.getlength(printable(name)) for name in groups)) + 2)
+    after = round(max(font.getlength(printable(bar.text)) for bars in groups.values() for bar in bars)) + 3 * gap
+    left = 2 * gap + side
+    width = left + length + after
+    titles = wrapped(title, font, width - 2 * gap)
+    top = (len(titles) + 1) * line + 3 * gap
+    height = len(groups) * (len(names) * line + gap)
+    page = PlotPage(width, top + height + 2 * line, layout.font_size)
+    for number, words in enumerate(titles):
+        page.write(gap, gap + (number + 0.5) * line, words, TEXT, width - 2 * gap)
+    handles = _draw_bars(page.axes(left, top, length, height), groups, side, page)
+    page.legend(handles, names, left, top - gap - line, width - left)
+    return page.pixels()
 
 
 def _check_charts(charts: Mapping[str, Sequence[Line]]) -> None:
@@ -148,70 +134,50 @@ def _check_charts(charts: Mapping[str, Sequence[Line]]) -> None:
                 )
 
 
-def _plot(lines: Sequence[Line], height: int, width: int) -> Tensor:
-    """The lines on their grid, `(3, height, width)`."""
-    image = Image.new("RGB", (width * _FINE, height * _FINE), PAGE)
-    pen = ImageDraw.Draw(image)
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x, y = share * (width - 1) * _FINE, share * (height - 1) * _FINE
-        pen.rectangle((x, 0, x + _FINE - 1, height * _FINE), _GRID)
-        pen.rectangle((0, y, width * _FINE, y + _FINE - 1), _GRID)
-    for place, one in reversed(list(enumerate(lines))):  # the first lies on top
-        heights = one.heights.double().clamp(0, 1).tolist()
-        inside = 2 * _FINE  # half a line: 0 and 1 are seen whole
-        points = [
-            (
-                inside + i / (len(heights) - 1) * (width * _FINE - 2 * inside),
-                inside + (1 - value) * (height * _FINE - 2 * inside),
-            )
-            for i, value in enumerate(heights)
-        ]
-        for part in _dashes(points) if place else [points]:
-            pen.line(part, _COLOURS[place], 3 * _FINE, joint="curve")
-    return as_pixels(image.resize((width, height), Image.Resampling.BOX))
+def _draw_lines(axes: Axes, lines: Sequence[Line], page: PlotPage) -> list[Artist]:
+    """Draw the lines on a grid and return them; the first lies on top."""
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    axes.set_xticks(shares, ["0%", "", "50%", "", "100%"], **page.text_style(MUTED))
+    axes.set_yticks(shares, ["0", "", "0.5", "", "1"], **page.text_style(MUTED))
+    axes.grid(visible=True, color=shade(_GRID), linewidth=1, linestyle="solid", alpha=1, clip_on=False)
+    handles: list[Artist] = []
+    for place, one in enumerate(lines):
+        heights = one.heights.double().clamp(0, 1).cpu().numpy()
+        handles += axes.plot(
+            np.linspace(0, 1, len(heights)),
+            heights,
+            color=shade(_COLOURS[place]),
+            linestyle=_LINE_STYLES[place],
+            linewidth=3,
+            marker="",
+            zorder=4 - place,
+            clip_on=False,  # lines at 0 and 1 are seen whole
+        )
+    return handles
 
 
-def _dashes(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    """A line cut into dashes of equal length along the way."""
-    dashes, current, drawing = [], [points[0]], True
-    left = _DASH[0] * _FINE
-    for (x, y), (to_x, to_y) in pairwise(points):
-        way = ((to_x - x) ** 2 + (to_y - y) ** 2) ** 0.5
-        gone = 0.0
-        while way - gone > left:
-            gone += left
-            corner = (x + (to_x - x) * gone / way, y + (to_y - y) * gone / way)
-            if drawing:
-                dashes.append([*current, corner])
-            drawing = not drawing
-            current, left = [corner], _DASH[0 if drawing else 1] * _FINE
-        left -= way - gone
-        current.append((to_x, to_y))
-    return [*dashes, current] if drawing else dashes
-
-
-def _write_legend(canvas: Canvas, x: float, middle: float, labels: Sequence[str], layout: Layout) -> None:
-    size = layout.font_size
-    for place, label in enumerate(labels):
-        icon = _bar(1.0, place, 2 * size, max(4, size // 3))
-        if icon is not None:
-            canvas.paste(round(x), round(middle - icon.shape[1] / 2), icon)
-        x += 2.5 * size
-        canvas.write(x, middle, label, TEXT, layout.breadth)
-        x += layout.font.getlength(label) + 2 * layout.gap
-
-
-def _bar(share: float, place: int, length: int, height: int) -> Tensor | None:
-    """The first kind whole, the second striped, as its line is dashed; `None` where nothing would be seen."""
-    wide = round(share * length)
-    if not wide:
-        return None
-    picture = _flat(_COLOURS[place], height, wide).clone()
-    if place:
-        gaps = torch.arange(wide) % round(sum(_DASH)) >= _DASH[0]
-        picture[:, :, gaps] = torch.tensor(PAGE, dtype=torch.uint8).view(3, 1, 1)
-    return picture
-
-
-def _flat(colour: Colour, height: int, width: int) -> Tensor:
-    return torch.tensor(colour, dtype=torch.uint8).view(3, 1, 1).expand(3, height, width)
+def _draw_bars(axes: Axes, groups: Mapping[str, Sequence[Bar]], side: int, page: PlotPage) -> list[Artist]:
+    """Draw the bars, their texts, and the names of the groups in `side` pixels; return one handle for each kind."""
+    kinds = list(zip(*groups.values(), strict=True))
+    axes.set(xlim=(0, 1), ylim=(len(groups) - 0.5, -0.5))
+    axes.set_xticks((0, 0.5, 1), ["0%", "50%", "100%"], **page.text_style(MUTED))
+    axes.set_yticks(range(len(groups)), [page.fitting(name, side) for name in groups], **page.text_style(TEXT))
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x", color=shade(_GRID), linewidth=1, linestyle="solid", alpha=1, clip_on=False)
+    pitch = 0.8 / len(kinds)
+    handles: list[Artist] = []
+    for place, bars in enumerate(kinds):
+        drawn = axes.barh(
+            [number + (place - (len(kinds) - 1) / 2) * pitch for number in range(len(groups))],
+            [bar.length for bar in bars],
+            0.8 * pitch,
+            color=shade(_COLOURS[place]),
+            edgecolor=shade(PAGE),
+            linewidth=0,
+            hatch=_HATCHES[place],
+        )
+        labels = [printable(bar.text) for bar in bars]
+        axes.bar_label(drawn, labels, padding=0.5 * page.font_size, **page.text_style(MUTED))
+        handles.append(drawn[0])
+    return handles

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sess_lightning.boxes import check_boxes
 from sess_lightning.render.colormap import colorize, overlay
-from sess_lightning.render.marks import check_boxes, draw_boxes, draw_circle, draw_peak, peak_radius
+from sess_lightning.render.marks import draw_boxes, draw_circle, draw_peak, peak_radius
 from sess_lightning.render.page import MUTED, PAGE, BoardLayout, Canvas, Layout, draw_page
 from sess_lightning.render.panel import Fit, fitted, mounted, panel_size, resized
 from sess_lightning.render.picture import check_finite, check_picture
@@ -61,7 +62,7 @@ class MapRow:
                 size = tuple(self.image.shape[-2:])
                 raise ValueError(f"Expected `{name}` to have the image's size {size}, but got {tuple(saliency.shape)}.")
         if self.boxes is not None:
-            check_boxes(self.boxes)
+            check_boxes("argument `boxes`", self.boxes)
 
 
 def map_grid(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
 
+from sess_lightning.boxes import check_boxes
 from sess_lightning.render.page import Colour
 from sess_lightning.render.picture import check_picture
 
@@ -38,7 +39,7 @@ def draw_boxes(image: Tensor, boxes: Tensor) -> Tensor:
         [12, 255, 12, 0, 0, 0, 12, 255, 12]
     """
     check_picture("image", image)
-    check_boxes(boxes)
+    check_boxes("argument `boxes`", boxes)
     height, width = image.shape[-2:]
     limit = torch.tensor([width, height] * 2)
     edges = torch.cat([boxes[:, :2].cpu().double().floor(), boxes[:, 2:].cpu().double().ceil()], 1)
@@ -137,12 +138,3 @@ def _painted(image: Tensor, distance: Tensor, strokes: Sequence[tuple[float, Col
         cover = (reach + 0.5 - distance).clamp(0, 1)
         picture = picture + cover * (torch.tensor(paint, device=image.device).view(3, 1, 1) - picture)
     return picture.round().to(torch.uint8)
-
-
-def check_boxes(boxes: Tensor) -> None:
-    """Raise a `ValueError` unless boxes are `(M, 4)` and finite."""
-    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
-        got = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
-        raise ValueError(f"Expected argument `boxes` to have shape (M, 4), x1, y1, x2, y2 in pixels, but got {got}.")
-    if not torch.isfinite(boxes).all():
-        raise ValueError("Expected argument `boxes` to be finite, but it holds NaN or infinity. Leave such boxes out.")

@@ -1,4 +1,4 @@
-"""A page of captioned panels: its measures, its text in the font that Pillow brings along, its canvas."""
+"""A page of captioned panels, drawn by Pillow: its measures and its canvas."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from sess_lightning.render.picture import as_pixels
-from sess_lightning.render.text import _font, _shortened, printable
+from sess_lightning.render.text import font_of, printable, shortened
 
 Colour = tuple[int, int, int]
 
@@ -24,49 +24,49 @@ class Layout(NamedTuple):
     height: int
     width: int
     columns: int
-    side: int = 0  # the column of row titles
+    side: int = 0  # width of the column of row titles
 
     @property
     def font_size(self) -> int:
-        """Of all text, in pixels."""
-        return max(11, min(28, round(self.height / 16)))
+        """Font size in pixels."""
+        return max(11, min(28, round(self.height / 17)))
 
     @property
     def font(self) -> ImageFont.FreeTypeFont:
-        """Of all text."""
-        return _font(self.font_size)
+        """Font of all text on the page."""
+        return font_of(self.font_size)
 
     @property
     def line(self) -> int:
-        """Distance of two lines of text."""
+        """Distance between two baselines of text."""
         return round(1.45 * self.font_size)
 
     @property
     def gap(self) -> int:
-        """Between panels."""
+        """Distance between panels."""
         return round(0.6 * self.font_size)
 
     @property
     def breadth(self) -> int:
-        """All columns together."""
+        """Width of all columns together, without the row titles."""
         return self.columns * (self.width + self.gap) - self.gap
 
     def column(self, number: int) -> int:
-        """Left edge of a column."""
+        """Left edge of column `number`."""
         return self.gap + self.side + number * (self.width + self.gap)
 
 
 class BoardLayout(Layout):
-    """The measures of a page that is shown reduced: TensorBoard's cards are 350 pixels wide until one is clicked."""
+    """The measures of a page with large text: TensorBoard's cards are 350 pixels wide until one is clicked."""
 
     @property
     def font_size(self) -> int:
-        """Of all text, in pixels."""
-        return max(16, min(36, round(self.height / 10)))
+        """Font size in pixels."""
+        return max(16, min(36, round(self.height / 11)))
 
 
 class Canvas:
-    """What a page is drawn on: Pillow inside, tensors outside."""
+    """A page on which Pillow draws text and pictures; what comes in and goes out are tensors."""
 
     def __init__(self, width: int, height: int, font: ImageFont.FreeTypeFont) -> None:
         self._image = Image.new("RGB", (width, height), PAGE)
@@ -75,15 +75,15 @@ class Canvas:
         self.width = width
 
     def write(self, x: float, middle: float, text: str, colour: Colour, width: int) -> None:
-        """Write one line, shortened to `width`, from `x` on, its middle at height `middle`."""
-        self._pen.text((x, middle), _shortened(printable(text), self._font, width), colour, self._font, anchor="lm")
+        """Write one line of text, shortened to `width` pixels; `x` is its left edge, `middle` its vertical centre."""
+        self._pen.text((x, middle), shortened(printable(text), self._font, width), colour, self._font, anchor="lm")
 
     def paste(self, x: int, y: int, picture: Tensor) -> None:
-        """Lay a picture `(3, H, W)` uint8 with its corner at `(x, y)`."""
+        """Place a picture `(3, H, W)` uint8 with its top left corner at `(x, y)`."""
         self._image.paste(Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy()), (x, y))
 
     def pixels(self) -> Tensor:
-        """`(3, height, width)` uint8."""
+        """The page as a tensor `(3, height, width)` uint8."""
         return as_pixels(self._image)
 
 
@@ -96,7 +96,20 @@ def draw_page(
     row_titles: Sequence[str] = (),
     legend: Tensor | None = None,
 ) -> Tensor:
-    """Title, headings, panels with their captions, legend: from top to bottom on one canvas."""
+    """Draw title, headings, rows of panels with their captions, and the legend, from top to bottom.
+
+    Args:
+        layout: the measures of the page.
+        panels: the pictures `(3, height, width)` uint8 of each row, all of the layout's panel size.
+        headings: one above each column.
+        title: one line on top, or None.
+        captions: the lines of text below each row.
+        row_titles: one at the left of each row, in the width `layout.side`.
+        legend: a picture `(3, h, w)` uint8 at the bottom, or None.
+
+    Returns:
+        `(3, height, width)` uint8.
+    """
     gap, line = layout.gap, layout.line
     top = gap // 2 + line * (1 + (title is not None))
     block = layout.height + line * max(map(len, captions), default=0) + gap

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from sess_lightning.render.page import Colour
+
+_Item = TypeVar("_Item")
 
 _MOUNT: Colour = (58, 61, 67)  # around a picture that does not fill its panel
 
@@ -60,3 +62,15 @@ def mounted(picture: Tensor, fit: Fit, size: tuple[int, int]) -> Tensor:
     panel = torch.tensor(_MOUNT, dtype=torch.uint8).view(3, 1, 1).repeat(1, *size)
     panel[:, fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = picture
     return panel
+
+
+def evenly_spaced(items: Sequence[_Item], count: int) -> list[_Item]:
+    """At most `count` of the items, evenly spaced, the first and the last among them; the first where `count` is 1.
+
+    Example:
+        >>> evenly_spaced(range(10), 4), evenly_spaced(range(3), 4), evenly_spaced(range(3), 1)
+        ([0, 3, 6, 9], [0, 1, 2], [0])
+    """
+    if len(items) <= count:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / max(count - 1, 1))] for i in range(count)]

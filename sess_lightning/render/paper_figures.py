@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,15 +14,14 @@ from sess_lightning.render.filmstrip import filmstrip
 from sess_lightning.render.marks import draw_boxes
 from sess_lightning.render.page import Layout, draw_page
 from sess_lightning.render.panel import panel_size, panels_of
-from sess_lightning.render.picture import check_picture
-
-if TYPE_CHECKING:  # SESSResult draws itself with this package
-    from sess_lightning.sess import SESSResult
+from sess_lightning.render.result_fields import ResultFields, check_image, window_boxes
 
 _REMOVED = (200, 30, 40)
 
 
-def prefilter_figure(image: Tensor, results: Sequence[SESSResult], number: int = 0, panel_height: int = 224) -> Tensor:
+def prefilter_figure(
+    image: Tensor, results: Sequence[ResultFields], number: int = 0, panel_height: int = 224
+) -> Tensor:
     """What the pre-filter leaves, as in Fig. 3: above, red where no kept patch lies; below, the map that follows.
 
     Args:
@@ -57,7 +55,7 @@ def prefilter_figure(image: Tensor, results: Sequence[SESSResult], number: int =
     return filmstrip([regions, maps], headings, panel_height=panel_height)
 
 
-def smoothing_figure(image: Tensor, result: SESSResult, number: int = 0, panel_height: int = 224) -> Tensor:
+def smoothing_figure(image: Tensor, result: ResultFields, number: int = 0, panel_height: int = 224) -> Tensor:
     """Image, map before and map after smoothing, as in Fig. 4.
 
     Args:
@@ -81,7 +79,7 @@ def smoothing_figure(image: Tensor, result: SESSResult, number: int = 0, panel_h
 
 
 def patches_figure(
-    image: Tensor, result: SESSResult, number: int = 0, columns: int = 8, panel_height: int = 128
+    image: Tensor, result: ResultFields, number: int = 0, columns: int = 8, panel_height: int = 128
 ) -> Tensor:
     """The calibrated map of every kept patch with its window as a box and its score, as in Fig. 11, scale by scale.
 
@@ -102,7 +100,7 @@ def patches_figure(
     if result.patch_maps is None:
         raise ValueError("Expected argument `result` to hold patch maps: call sess(..., keep_patches=True).")
     kept, windows, scores = result.kept[number].tolist(), result.windows[number], result.scores[number].tolist()
-    boxes, maps = in_image(windows, image), result.patch_maps[number].cpu().float().clamp(0, 1)
+    boxes, maps = window_boxes(windows, image), result.patch_maps[number].cpu().float().clamp(0, 1)
     size = panel_size([image], panel_height)
     title: str | None = f"class {int(result.targets[number])}: {len(kept)} patches with their scores, scale by scale"
     rows = []
@@ -119,29 +117,11 @@ def patches_figure(
     return torch.cat(rows, dim=1)
 
 
-def _kept_region(image: Tensor, result: SESSResult, number: int) -> Tensor:
+def _kept_region(image: Tensor, result: ResultFields, number: int) -> Tensor:
     """The image, red where no kept window lies."""
     covered = torch.zeros(image.shape[1:], dtype=torch.bool)
-    for x1, y1, x2, y2 in in_image(result.windows[number][result.kept[number]], image).tolist():
+    for x1, y1, x2, y2 in window_boxes(result.windows[number][result.kept[number]], image).tolist():
         covered[int(y1) : int(-(-y2 // 1)), int(x1) : int(-(-x2 // 1))] = True
     picture = image.cpu().float()
     red = torch.tensor(_REMOVED, dtype=torch.float32).view(3, 1, 1)
     return torch.where(covered, picture, 0.45 * picture + 0.55 * red).round().to(torch.uint8)
-
-
-def in_image(windows: Tensor, image: Tensor) -> Tensor:
-    """Windows `(P, 6)` as boxes `(P, 4)` in the image's pixels."""
-    x = windows[:, 0:4:2].double() * image.shape[2] / windows[:, 5:6]
-    y = windows[:, 1:4:2].double() * image.shape[1] / windows[:, 4:5]
-    return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1)
-
-
-def check_image(image: Tensor, result: SESSResult, number: int) -> None:
-    """Raise a `ValueError` unless `image` is a picture of the size of the result's map."""
-    check_picture("image", image)
-    size = tuple(result.maps[number].shape)
-    if tuple(image.shape[1:]) != size:
-        raise ValueError(
-            f"Expected argument `image` to be the image that was explained, of {size[0]} x {size[1]} pixels, but got "
-            f"{image.shape[1]} x {image.shape[2]}."
-        )

@@ -14,6 +14,7 @@ from sess_lightning.render.marks import draw_boxes
 from sess_lightning.render.page import MUTED, PAGE, Canvas, Layout, draw_page
 from sess_lightning.render.panel import fitted, mounted, panel_size, resized
 from sess_lightning.render.picture import check_finite, check_picture
+from sess_lightning.render.result_fields import window_boxes
 from sess_lightning.render.text import DOT
 
 _SCALES_IN_A_ROW = (6, 4, 3)
@@ -124,7 +125,7 @@ def _pyramid(image: Tensor, windows: Tensor, scores: Tensor, page: Layout) -> li
         chosen = list(group)
         picture = _tinted(grey, windows[chosen], weights[chosen])
         if best in chosen:
-            picture = draw_boxes(picture, _scaled(windows[best : best + 1], grey))
+            picture = draw_boxes(picture, window_boxes(windows[best : best + 1], grey))
         pictures.append(mounted(picture, fit, (layout.height, layout.width)))
         headings.append(f"{scaled_w} x {scaled_h}: {float(scores[chosen].max()):.2f}")
     noun = "patch" if len(windows) == 1 else "patches"
@@ -141,20 +142,13 @@ def _tinted(image: Tensor, windows: Tensor, weights: Tensor) -> Tensor:
     """The small image in the colours of its windows' weights, their mean where windows overlap, with thin borders."""
     total, count = torch.zeros(image.shape[1:]), torch.zeros(image.shape[1:])
     borders = torch.zeros(image.shape[1:], dtype=torch.bool)
-    for (x1, y1, x2, y2), weight in zip(_scaled(windows, image).round().int().tolist(), weights, strict=True):
+    for (x1, y1, x2, y2), weight in zip(window_boxes(windows, image).round().int().tolist(), weights, strict=True):
         total[y1:y2, x1:x2] += weight
         count[y1:y2, x1:x2] += 1
         borders[y1:y2, [x1, x2 - 1]] = True
         borders[[y1, y2 - 1], x1:x2] = True
     tinted = overlay(image, total / count.clamp(min=1)).float()
     return torch.where(borders, 0.35 * tinted + 0.65 * torch.tensor(PAGE).view(3, 1, 1), tinted).round().to(torch.uint8)
-
-
-def _scaled(windows: Tensor, image: Tensor) -> Tensor:
-    """Windows `(P, 6)` as boxes `(P, 4)` in the pixels of a picture of any size."""
-    x = windows[:, 0:4:2].double() * image.shape[2] / windows[:, 5:6]
-    y = windows[:, 1:4:2].double() * image.shape[1] / windows[:, 4:5]
-    return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], 1)
 
 
 def _legend(layout: Layout, has_scores: bool) -> Tensor:

@@ -1,49 +1,50 @@
-"""How a map came about, as in Fig. 2 of the paper, drawn from the result itself."""
+"""How a map was made, as in Fig. 2 of the paper, drawn from the result itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from sess_lightning.checks import check_count
-from sess_lightning.pixels import resize
+from sess_lightning.pixels import Size
 from sess_lightning.render.colormap import colorize, overlay
-from sess_lightning.render.connectors import Connector, with_connectors
-from sess_lightning.render.marks import draw_boxes
-from sess_lightning.render.page import MUTED, TEXT, Canvas
+from sess_lightning.render.page import MUTED, PAGE, TEXT
 from sess_lightning.render.panel import Fit, panel_size, resized
-from sess_lightning.render.paper_figures import check_image, in_image
-from sess_lightning.render.process_layout import Group, Sheet, Spot, sheet_for
-from sess_lightning.sess.windows import Window
+from sess_lightning.render.plot_page import PlotPage, shade
+from sess_lightning.render.process_steps import PatchSteps, ScaleSteps, shown_scales
+from sess_lightning.render.result_fields import ResultFields, check_image, window_boxes
+from sess_lightning.render.text import font_of
 
-if TYPE_CHECKING:  # SESSResult draws itself with this package
-    from sess_lightning.sess import SESSResult
+Point = tuple[float, float]
 
-T = TypeVar("T")
-
-_THIN, _THICK = 0.015, 0.11  # of the lines into the fused map, in patches, for weights 0 and 1
-_PALE = 0.6  # of the outlines of windows whose patches are not shown
+# In heights of a patch:
+_WHOLE = (2.6, 2.8)  # largest height and width of the image and of the fused map
+_SCALED_WIDTH = 2.8  # largest width of a scaled image
+_WEIGHTED_WIDTH = 1.6  # largest width of the image under one weighted map
+_GAPS = (0.5, 0.6, 0.35, 0.95, 1.1, 0.0)  # between the columns
+_THIN, _THICK = 0.015, 0.11  # of the lines into the fused map, for weights 0 and 1
+# In pixels:
+_HALO = 1.2  # in the colour of the page around every line, which separates it from pictures of any colour
 
 
 def process_figure(
     image: Tensor,
-    result: SESSResult,
+    result: ResultFields,
     number: int = 0,
     num_scales: int = 3,
     num_patches: int = 2,
     title: str | None = None,
     panel_height: int = 112,
 ) -> Tensor:
-    """How the map came about, as in Fig. 2: scales, windows, patches, maps, weights, fusion, from left to right.
+    """Draw how the map was made, as in Fig. 2: scales, windows, patches, maps, weights, fusion, from left to right.
 
-    All pictures and numbers are the result's own. Of the scales some are shown, evenly spaced, that of the best patch
-    among them, and in proportion to each other; of the patches of such a scale that passed the pre-filter some, from
-    the best to the worst. The lines into the fused map are as thick as the weights.
+    All pictures and numbers are those of the result. The scales shown are evenly spaced, with that of the best patch
+    among them, and are drawn in proportion to each other; of the patches of a scale that passed the pre-filter, evenly
+    spaced ranks from the best to the worst are shown. The lines into the fused map are as thick as the weights.
 
     Args:
         image: `(3, H, W)` uint8, the image that was explained.
@@ -51,9 +52,9 @@ def process_figure(
         number: of the image in the result.
         num_scales: how many scales are shown at most; three show the principle.
         num_patches: how many patches of each of these scales are shown at most.
-        title: stands on top; None writes the index of the class.
-        panel_height: of a patch, in pixels, at least 32; all else follows. 112 makes a page about 1700 pixels wide,
-            which can still be read at half that size.
+        title: one line on top of the page; None writes the index of the class.
+        panel_height: height of a patch in pixels, at least 32; all other sizes follow from it. 112 makes a page about
+            1700 pixels wide, which can still be read at half that size.
 
     Returns:
         `(3, height, width)` uint8 on the CPU.
@@ -78,192 +79,196 @@ def process_figure(
     if result.patch_maps is None:
         raise ValueError("Expected argument `result` to hold patch maps: call sess(..., keep_patches=True).")
     image = image.cpu()
-    scales = _shown_scales(image, result, result.patch_maps[number], number, num_scales, num_patches)
-    sheet = sheet_for(
-        image=(image.shape[1], image.shape[2]),
-        window=scales[0].window,
-        scaled=[(scale.picture.shape[1], scale.picture.shape[2]) for scale in scales],
-        patches=[len(scale.patches) for scale in scales],
-        unit=panel_height,
-    )
-    canvas = Canvas(sheet.columns[-1], sheet.height, sheet.text.font)
-    _lay(canvas, image, sheet.image)
-    _lay(canvas, overlay(image, result.maps[number].cpu().float().clamp(0, 1)), sheet.fused)
-    for scale, group in zip(scales, sheet.groups, strict=True):
-        _draw_scale(canvas, scale, group, sheet)
-    _write(canvas, sheet, result, number, title)
-    return with_connectors(canvas.pixels(), list(_curves(sheet, scales)), MUTED)
+    scales = shown_scales(image, result, result.patch_maps[number], number, num_scales, num_patches)
+    drawing = _Drawing(image, scales, _headings(result, number), panel_height)
+    drawing.write_words(title or f"class {int(result.targets[number])}", len(result.kept[number]))
+    drawing.draw_steps(image, overlay(image, result.maps[number].cpu().float().clamp(0, 1)))
+    return drawing.page.pixels()
 
 
-@dataclass(frozen=True, eq=False)
-class _Patch:
-    """One patch on its way."""
-
-    window: Window
-    picture: Tensor  # (3, h, w) uint8
-    saliency: Tensor  # the same under the colours of its map
-    placed: Tensor  # (3, H, W) uint8: the image under the colours of the weighted map in its place
-    score: float
-    weight: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Scale:
-    """One scaled image with its windows."""
-
-    picture: Tensor  # (3, scaled_h, scaled_w) uint8
-    windows: Tensor  # (n, 6) of all its windows
-    kept: Tensor  # (k, 6) of those that passed the pre-filter
-    patches: list[_Patch]  # those shown, from top to bottom
-
-    @property
-    def window(self) -> tuple[int, int]:
-        """Height and width of a window."""
-        x1, y1, x2, y2 = self.windows[0, :4].tolist()
-        return y2 - y1, x2 - x1
-
-
-def _shown_scales(
-    image: Tensor, result: SESSResult, maps: Tensor, number: int, num_scales: int, num_patches: int
-) -> list[_Scale]:
-    """Evenly spaced scales, that of the best patch among them; of each evenly spaced ranks of its patches."""
-    windows, kept = result.windows[number].cpu(), result.kept[number].tolist()
-    scores = result.scores[number].cpu().float().nan_to_num(0)
-    weights = scores / scores.max().clamp(min=torch.finfo(scores.dtype).tiny)
-
-    def patch(index: int) -> _Patch:
-        own = maps[kept.index(index)].cpu().float().clamp(0, 1)
-        return _patch(image, windows[index], own, float(scores[index]), float(weights[index]))
-
-    groups = [list(group) for _, group in groupby(range(len(windows)), key=lambda i: windows[i, 4:].tolist())]
-    best = next(i for i, group in enumerate(groups) if int(weights.argmax()) in group)
-    chosen = _spread(range(len(groups)), num_scales)
-    if best not in chosen:
-        chosen[min(range(len(chosen)), key=lambda i: abs(chosen[i] - best))] = best
-    shown = []
-    for group in (groups[i] for i in chosen):
-        ranked = sorted(set(group).intersection(kept), key=lambda i: (-float(weights[i]), i))
-        picture = _scaled(image, windows[group[0], 4:].tolist())
-        patches = [patch(index) for index in sorted(_spread(ranked, num_patches))]
-        shown.append(_Scale(picture, windows[group], windows[sorted(ranked)], patches))
-    return shown
-
-
-def _patch(image: Tensor, window: Tensor, saliency: Tensor, score: float, weight: float) -> _Patch:
-    x1, y1, x2, y2, *size = window.tolist()
-    picture = _scaled(image, size)[:, y1:y2, x1:x2]
-    own = resize(saliency[None, None], (size[0], size[1]))[0, 0, y1:y2, x1:x2]
-    placed = draw_boxes(overlay(image, weight * saliency), in_image(window[None], image))
-    return _Patch(Window(*window.tolist()), picture, overlay(picture, own), placed, score, weight)
-
-
-def _scaled(image: Tensor, size: Sequence[int]) -> Tensor:
-    """The image `(3, H, W)` uint8, scaled as SESS scales it."""
-    return resize(image[None].float(), (size[0], size[1]))[0].round().clamp(0, 255).to(torch.uint8)
-
-
-def _spread(things: Sequence[T], count: int) -> list[T]:
-    """At most `count` of them, evenly spaced from the first to the last."""
-    if len(things) <= count:
-        return list(things)
-    return [things[round(i * (len(things) - 1) / max(count - 1, 1))] for i in range(count)]
-
-
-def _lay(canvas: Canvas, picture: Tensor, place: Spot) -> None:
-    canvas.paste(place.x, place.y, resized(picture, Fit(place.height, place.width, 0, 0)))
-
-
-def _draw_scale(canvas: Canvas, scale: _Scale, group: Group, sheet: Sheet) -> None:
-    """The scaled image under its windows, and the strips of its patches."""
-    text, place = sheet.text, group.scaled
-    picture = resized(scale.picture, Fit(place.height, place.width, 0, 0))
-    picture = _under_grid(picture, in_image(scale.kept, picture))
-    if scale.patches:
-        picture = draw_boxes(picture, in_image(torch.tensor([patch.window for patch in scale.patches]), picture))
-    canvas.paste(place.x, place.y, picture)
-    count = f"{len(scale.windows)} window{'s' * (len(scale.windows) > 1)}"
-    if len(scale.kept) < len(scale.windows):
-        count += f", {len(scale.kept)} kept"
-    words = (f"{scale.picture.shape[2]} x {scale.picture.shape[1]}", count)
-    x = min(place.x, sheet.columns[2] - round(max(map(text.font.getlength, words))) - 1)
-    for line, caption in enumerate(words):
-        y = place.y + place.height + (line + 0.6) * text.line
-        canvas.write(x, y, caption, MUTED, sheet.columns[2] - x)
-    for patch, strip in zip(scale.patches, group.strips, strict=True):
-        _lay(canvas, patch.picture, strip.patch)
-        _lay(canvas, patch.saliency, strip.saliency)
-        _lay(canvas, patch.placed, strip.placed)
-        start, middle = strip.saliency.right
-        for caption, shift in ((f"p={patch.score:.2f}", -0.6), (f"x {patch.weight:.2f}", 0.6)):
-            x = round((start + strip.placed.x - text.font.getlength(caption)) / 2)
-            canvas.write(x, middle + shift * text.line, caption, TEXT, strip.placed.x - x)
-
-
-def _under_grid(picture: Tensor, boxes: Tensor) -> Tensor:
-    """Thin pale outlines of all windows, which leave the picture visible."""
-    lines = torch.zeros(picture.shape[1:], dtype=torch.bool)
-    for x1, y1, x2, y2 in boxes.round().int().tolist():
-        lines[[y1, y2 - 1], x1:x2] = True
-        lines[y1:y2, [x1, x2 - 1]] = True
-    pale = (_PALE * 255 + (1 - _PALE) * picture.float()).round().to(torch.uint8)
-    return torch.where(lines, pale, picture)
-
-
-def _write(canvas: Canvas, sheet: Sheet, result: SESSResult, number: int, title: str | None) -> None:
-    """Title, headings, how much is not shown, legend."""
-    text, columns = sheet.text, sheet.columns
-    line, gap = text.line, text.gap
+def _headings(result: ResultFields, number: int) -> list[tuple[str, str]]:
+    """Two lines above each of the six columns."""
+    windows = result.windows[number]
     height, width = result.maps[number].shape
-    windows, kept = result.windows[number], len(result.kept[number])
     x1, y1, x2, y2 = windows[0, :4].tolist()
-    scales = len({tuple(size) for size in windows[:, 4:].tolist()})
-    canvas.write(
-        columns[0], 0.8 * line, title or f"class {int(result.targets[number])}", TEXT, columns[-1] - columns[0]
-    )
-    headings = (
+    return [
         ("image", f"{width} x {height}"),
-        (f"{scales} scales", f"{len(windows)} windows"),
+        (_counted(len(windows[:, 4:].unique(dim=0)), "scale"), _counted(len(windows), "window")),
         ("patches", f"{x2 - x1} x {y2 - y1}"),
         ("maps", "and scores p"),
         ("weighted", "by p / best p"),
-        ("fused", f"of {kept} maps"),
-    )
-    for column, (above, below) in enumerate(headings):
-        room = columns[column + 1] - columns[column] - gap
-        canvas.write(columns[column], 2 * line, above, TEXT, room)
-        canvas.write(columns[column], 2.9 * line, below, MUTED, room)
-    shown = sum(len(group.strips) for group in sheet.groups)
-    y = sheet.bottom + 0.5 * line
-    if kept > shown:
-        canvas.write(columns[2], y, f"and {kept - shown} more", MUTED, columns[5] - columns[2])
-    bar = colorize(torch.linspace(0, 1, 6 * text.font_size).expand(round(0.7 * text.font_size), -1))
-    y += 1.4 * line
-    canvas.paste(columns[0], round(y - bar.shape[1] / 2), bar)
-    start = columns[0] + bar.shape[2] + text.font_size // 2
-    canvas.write(
-        start, y, "saliency, low to high; the thicker a line, the greater the weight", MUTED, columns[-1] - start
-    )
+        ("fused", f"of {_counted(len(result.kept[number]), 'map')}"),
+    ]
 
 
-def _curves(sheet: Sheet, scales: Sequence[_Scale]) -> Iterator[Connector]:
-    """The way of every picture, from left to right."""
-    unit = sheet.text.height
-    fine = max(1.0, unit / 64)
-    count = sum(len(scale.patches) for scale in scales)
-    arriving = iter(range(count))
-    for scale, group in zip(scales, sheet.groups, strict=True):
-        yield Connector(sheet.image.right, group.scaled.left, fine, arrow=True)
-        for patch, strip in zip(scale.patches, group.strips, strict=True):
-            yield Connector(_middle(patch.window, group.scaled), strip.patch.left, fine, dot=True)
-            yield Connector(strip.patch.right, strip.saliency.left, fine, arrow=True)
-            yield Connector(strip.saliency.right, strip.placed.left, fine, arrow=True)
-            x, y, height, _ = sheet.fused
-            end = x, y + height * (next(arriving) + 0.5) / count
-            yield Connector(strip.placed.right, end, unit * (_THIN + (_THICK - _THIN) * patch.weight))
+class _Spot(NamedTuple):
+    """Where a picture is placed on the page, in pixels."""
+
+    x: int
+    y: int
+    height: int
+    width: int
+
+    def at(self, across: float, down: float) -> Point:
+        """The point that lies these shares of the width and the height from the top left corner."""
+        return self.x + across * self.width, self.y + down * self.height
 
 
-def _middle(window: Window, place: Spot) -> tuple[float, float]:
-    """The middle of a window in the scaled image on the page."""
-    x = place.x + place.width * (window.x1 + window.x2) / 2 / window.scaled_w
-    y = place.y + place.height * (window.y1 + window.y2) / 2 / window.scaled_h
-    return x, y
+class _Drawing:
+    """Six columns from left to right: image, scales, patches, maps, weighted maps, fused map."""
+
+    def __init__(
+        self, image: Tensor, scales: Sequence[ScaleSteps], headings: Sequence[tuple[str, str]], unit: int
+    ) -> None:
+        font_size = max(11, round(unit / 5.6))
+        self.font, self.line, self.gap = font_of(font_size), round(1.45 * font_size), round(0.6 * font_size)
+        self.scales, self.headings, self.unit = scales, headings, unit
+        # Every scale is as high as its patches and as a patch with two captions; a line separates it from the next one.
+        least = unit + self.gap + 2 * self.line
+        self.rooms = [max(len(scale.patches) * (unit + self.gap), least) + self.line for scale in scales]
+        self.top, self.body = round(3.6 * self.line), sum(self.rooms) - self.line
+        self.factor = min(  # of all scaled images
+            min(
+                (room - 2 * self.line - self.gap) / scale.picture.shape[1],
+                _SCALED_WIDTH * unit / scale.picture.shape[2],
+            )
+            for room, scale in zip(self.rooms, scales, strict=True)
+        )
+        self.whole = _within(image, min(_WHOLE[0] * unit, self.body), _WHOLE[1] * unit)
+        self.weighted = _within(image, unit, _WEIGHTED_WIDTH * unit)
+        patch = next(scale.patches[0].picture for scale in scales if scale.patches)
+        self.patch = _within(patch, unit, unit * patch.shape[2] / patch.shape[1])
+        captions = [text for scale in scales for text in _captions(scale)]
+        widest_scale = max(self.factor * scale.picture.shape[2] for scale in scales)
+        scaled_width = round(max(widest_scale, *map(self.font.getlength, captions)))
+        self.widths = [self.whole[1], scaled_width, self.patch[1], self.patch[1], self.weighted[1], self.whole[1]]
+        self.lefts = self._columns()
+        self.page = PlotPage(self.lefts[-1], self.top + self.body + round(2.6 * self.line), font_size)
+
+    def _columns(self) -> list[int]:
+        """Left edges of the columns, and the right edge of the page; neither pictures nor words touch each other."""
+        steps = []
+        for width, gap, heading in zip(self.widths, _GAPS, self.headings, strict=True):
+            words = max(map(self.font.getlength, heading))
+            steps.append(round(max(width + gap * self.unit, words + 2 * self.gap)))
+        numbers = round(self.font.getlength("p=0.00")) + 2 * self.gap
+        steps[3] = max(steps[3], self.widths[3] + numbers)
+        steps[5] += 2 * self.gap
+        return list(accumulate(steps, initial=2 * self.gap))
+
+    def write_words(self, title: str, kept: int) -> None:
+        """Write title, headings, how many of the kept patches are not shown, and the legend."""
+        page, line, lefts = self.page, self.line, self.lefts
+        width = lefts[-1] - 2 * self.gap
+        page.write(lefts[0], 0.8 * line, title, TEXT, width - lefts[0])
+        for left, right, (above, below) in zip(lefts, lefts[1:], self.headings, strict=False):
+            page.write(left, 2 * line, above, TEXT, right - left)
+            page.write(left, 2.9 * line, below, MUTED, right - left)
+        y = self.top + self.body + 0.5 * line
+        more = kept - sum(len(scale.patches) for scale in self.scales)
+        if more:
+            page.write(lefts[2], y, f"and {more} more", MUTED, lefts[5] - lefts[2])
+        y += 1.4 * line
+        bar = colorize(torch.linspace(0, 1, 6 * page.font_size).expand(round(0.7 * page.font_size), -1))
+        page.place(bar, lefts[0], round(y - bar.shape[1] / 2))
+        start = lefts[0] + bar.shape[2] + page.font_size // 2
+        page.write(start, y, "saliency, low to high; the thicker a line, the greater the weight", MUTED, width - start)
+
+    def draw_steps(self, image: Tensor, fused: Tensor) -> None:
+        """Place all pictures and connect them from left to right."""
+        middle = self.top + self.body / 2
+        first, last = self._place(0, middle, image, self.whole), self._place(5, middle, fused, self.whole)
+        y, count, arrived = float(self.top), sum(len(scale.patches) for scale in self.scales), 0
+        fine = max(1.0, self.unit / 64)
+        for scale, room in zip(self.scales, self.rooms, strict=True):
+            shown = self._draw_scale(scale, y + (room - 3 * self.line) / 2)
+            self._connect(first.at(1, 0.5), shown.at(0, 0.5), fine, arrow=True)
+            pitch = self.unit + self.gap
+            centre = y + (room - self.line - self.gap - (len(scale.patches) - 1) * pitch) / 2  # of the first patch
+            for number, patch in enumerate(scale.patches):
+                weighted = self._draw_patch(patch, shown, centre + number * pitch, fine)
+                end = last.at(0, (arrived + 0.5) / count)
+                self._connect(weighted.at(1, 0.5), end, self.unit * (_THIN + (_THICK - _THIN) * patch.weight))
+                arrived += 1
+            y += room
+
+    def _draw_scale(self, scale: ScaleSteps, middle: float) -> _Spot:
+        """The scaled image with its kept windows, those of the patches shown with a strong outline."""
+        height, width = scale.picture.shape[1:]
+        size = max(1, round(self.factor * height)), max(1, round(self.factor * width))
+        spot = self._place(1, middle, scale.picture, size)
+        self._outline(spot, scale.kept, strong=False)
+        for patch in scale.patches:
+            self._outline(spot, patch.window[None], strong=True)
+        for number, caption in enumerate(_captions(scale)):
+            y = spot.y + spot.height + (number + 0.6) * self.line
+            self.page.write(spot.x, y, caption, MUTED, self.lefts[2] - spot.x)
+        return spot
+
+    def _draw_patch(self, patch: PatchSteps, scaled: _Spot, middle: float, fine: float) -> _Spot:
+        """The patch, its map with score and weight, and its weighted map, connected with each other."""
+        picture = self._place(2, middle, patch.picture, self.patch)
+        saliency = self._place(3, middle, patch.saliency, self.patch)
+        weighted = self._place(4, middle, patch.weighted, self.weighted)
+        self._outline(weighted, patch.window[None], strong=True)
+        x1, y1, x2, y2, height, width = patch.window.tolist()
+        centre = scaled.at((x1 + x2) / 2 / width, (y1 + y2) / 2 / height)
+        self._connect(centre, picture.at(0, 0.5), fine, dot=True)
+        self._connect(picture.at(1, 0.5), saliency.at(0, 0.5), fine, arrow=True)
+        self._connect(saliency.at(1, 0.5), weighted.at(0, 0.5), fine, arrow=True)
+        x = (saliency.at(1, 0)[0] + weighted.x) / 2
+        for text, shift in ((f"p={patch.score:.2f}", -0.6), (f"x {patch.weight:.2f}", 0.6)):
+            self.page.write(x, middle + shift * self.line, text, TEXT, weighted.x - saliency.at(1, 0)[0], "center")
+        return weighted
+
+    def _place(self, column: int, middle: float, picture: Tensor, size: Size) -> _Spot:
+        """Place a picture at the left of its column, its vertical centre at `middle`."""
+        spot = _Spot(self.lefts[column], round(middle - size[0] / 2), *size)
+        self.page.place(resized(picture, Fit(*size, 0, 0)), spot.x, spot.y)
+        return spot
+
+    def _outline(self, spot: _Spot, windows: Tensor, strong: bool) -> None:
+        """Outline windows `(n, 6)` on a picture: pale and thin, or white between dark lines."""
+        from matplotlib.patches import Rectangle
+
+        strokes = ((PAGE, 3.0, 1.0), ((255, 255, 255), 1.0, 1.0)) if strong else (((255, 255, 255), 1.0, 0.6),)
+        for x1, y1, x2, y2 in window_boxes(windows, torch.empty(3, spot.height, spot.width)).tolist():
+            for colour, width, alpha in strokes:
+                corner, size = (spot.x + x1 + 0.5, spot.y + y1 + 0.5), (x2 - x1 - 1, y2 - y1 - 1)
+                style = {"fill": False, "edgecolor": shade(colour), "linewidth": width, "alpha": alpha, "zorder": 1}
+                self.page.add(Rectangle(corner, *size, transform=self.page.transform, **style))
+
+    def _connect(self, start: Point, end: Point, width: float, dot: bool = False, arrow: bool = False) -> None:
+        """Draw a curve that leaves and arrives horizontally, with a dot at its start or an arrowhead at its end."""
+        from matplotlib.patches import Circle, PathPatch, Polygon
+        from matplotlib.path import Path
+
+        tip, end = end, (end[0] - 4 * width * arrow, end[1])
+        middle = (start[0] + end[0]) / 2
+        curve = Path([start, (middle, start[1]), (middle, end[1]), end], [Path.MOVETO, *[Path.CURVE4] * 3])
+        for colour, halo, zorder in ((PAGE, _HALO, 2), (MUTED, 0.0, 3)):  # all halos lie below all lines
+            style = {"transform": self.page.transform, "edgecolor": shade(colour), "zorder": zorder}
+            filled = {**style, "facecolor": shade(colour), "linewidth": 2 * halo}
+            self.page.add(PathPatch(curve, fill=False, linewidth=width + 2 * halo, capstyle="butt", **style))
+            if arrow:
+                self.page.add(Polygon([(end[0], tip[1] - 2 * width), tip, (end[0], tip[1] + 2 * width)], **filled))
+            if dot:
+                self.page.add(Circle(start, 2 * width, **filled))
+
+
+def _captions(scale: ScaleSteps) -> tuple[str, str]:
+    """Size of the scaled image, and how many windows it has."""
+    count = _counted(scale.count, "window")
+    if len(scale.kept) < scale.count:
+        count += f", {len(scale.kept)} kept"
+    return f"{scale.picture.shape[2]} x {scale.picture.shape[1]}", count
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _within(picture: Tensor, height: float, width: float) -> Size:
+    """The largest size with the picture's aspect that fits into `height` and `width`."""
+    scale = min(height / picture.shape[1], width / picture.shape[2])
+    return max(1, round(scale * picture.shape[1])), max(1, round(scale * picture.shape[2]))

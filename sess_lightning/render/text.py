@@ -1,52 +1,72 @@
-"""Text on pictures: what the font has, and how it is shortened."""
+"""Text on pictures: its font, which characters the font has, and how text is shortened.
+
+The font is DejaVu Sans, which matplotlib ships: it has Latin, Greek, Cyrillic, Hebrew, Arabic and many symbols.
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from PIL import ImageFont
 
 DOT = " · "
 
 
-# How letters are spelt that the font lacks and that Unicode does not take apart into a letter and an accent.
-_SPELT = str.maketrans(
-    {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d"}
-    | {"\u2012": "-", "\u2013": "-", "\u2014": "-", "\u2212": "-", "\u00d7": "x", "\u2192": ">"}
-)
+@cache
+def font_path() -> str:
+    """Path of the font file."""
+    import matplotlib  # not `font_manager`, which lists all fonts of the machine when it is first imported
+
+    return f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
 
 
-def _shortened(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The text, or as much of its beginning as fits with an ellipsis."""
+@lru_cache
+def font_of(size: int) -> ImageFont.FreeTypeFont:
+    """The font for Pillow; `size` is the font size in pixels."""
+    return ImageFont.truetype(font_path(), size)
+
+
+def printable(text: str) -> str:
+    """The text in characters that the font has.
+
+    Of a letter that the font lacks the accents are dropped; what it lacks even then becomes "?", never an empty box.
+
+    Example:
+        >>> printable("Größe"), printable("кот"), printable("漢字")
+        ('Größe', 'кот', '??')
+    """
+    characters = []
+    for character in unicodedata.normalize("NFC", text):
+        parts = character if _in_font(character) else unicodedata.normalize("NFKD", character)
+        bare = [part for part in parts if not unicodedata.combining(part)]
+        characters += [" " if part.isspace() else part if _in_font(part) else "?" for part in bare]
+    return "".join(characters)
+
+
+def shortened(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """The text if it fits `width` pixels, else as much of its beginning as fits together with an ellipsis."""
     if font.getlength(text) <= width:
         return text
     ends = [text[:n].rstrip(" ,·") + "…" for n in range(len(text) - 1, -1, -1)]
     return next((end for end in ends if font.getlength(end) <= width), "")
 
 
-def printable(text: str) -> str:
-    """The text in letters that the font has: accents go, and what is left of other alphabets becomes "?"."""
-    letters = []
-    for letter in text.translate(_SPELT):
-        plain = letter if _in_font(letter) else unicodedata.normalize("NFKD", letter)
-        bare = [c for c in plain if not unicodedata.combining(c)]
-        letters += [" " if c.isspace() else c if _in_font(c) else "?" for c in bare]
-    return "".join(letters)
+def wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
+    """The words of the text in lines of at most `width` pixels; a longer word has a line of its own."""
+    lines = [""]
+    for word in printable(text).split():
+        longer = f"{lines[-1]} {word}".strip()
+        if not lines[-1] or font.getlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 @lru_cache(4096)
-def _in_font(letter: str) -> bool:
-    font = _font(20)
-    mask, missing = font.getmask(letter), font.getmask("\uffff")
-    return letter.isprintable() and (mask.size, bytes(mask)) != (missing.size, bytes(missing))
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError(
-            "Captions need Pillow with FreeType, as its wheels have. Reinstall it with pip install pillow."
-        )
-    return font
+def _in_font(character: str) -> bool:
+    """Whether the font draws this character as something else than the empty box for a missing one."""
+    font = font_of(20)
+    mask, missing = font.getmask(character), font.getmask("\uffff")
+    return character.isprintable() and (mask.size, bytes(mask)) != (missing.size, bytes(missing))

@@ -1,11 +1,11 @@
-"""Filmstrips."""
+"""Filmstrips and contact sheets."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sess_lightning.render import filmstrip, marks, page, panel
+from sess_lightning.render import contact_sheet, filmstrip, marks, page, panel
 from tests.helpers.pictures import is_colour, picture
 
 QUICK = settings(max_examples=25, deadline=None)
@@ -58,3 +58,21 @@ class TestFilmstrip:
     def test_bad_input(self, rows, columns, row_titles, message):
         with pytest.raises(ValueError, match=message):
             filmstrip(rows, columns, row_titles)
+
+
+class TestContactSheet:
+    @pytest.mark.parametrize(("count", "columns", "rows"), [(1, 1, 1), (4, 4, 1), (8, 4, 2), (25, 5, 5)])
+    def test_rows_and_columns(self, count, columns, rows):
+        sheet = contact_sheet([torch.full((3, 40, 50), 77, dtype=torch.uint8)] * count, "t", ["n"] * count)
+        places = is_colour(sheet, (77, 77, 77))
+        assert int(places.sum(1).max()) == 50 * columns
+        assert int(places.sum(0).max()) == 40 * rows
+
+    def test_bad_input(self):
+        one = torch.zeros(3, 8, 8, dtype=torch.uint8)
+        with pytest.raises(ValueError, match="all of one size"):
+            contact_sheet([one, one[:, :4]], "t", ["a", "b"])
+        with pytest.raises(ValueError, match="1 names"):
+            contact_sheet([one, one], "t", ["a"])
+        with pytest.raises(ValueError, match="at least one"):
+            contact_sheet([], "t", [])
