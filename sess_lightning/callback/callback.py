@@ -194,12 +194,12 @@ class SESSCallback(ValidationWork):
     def on_validation_batch_start(  # noqa: D102
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._capture(trainer, batch, batch_idx, dataloader_idx)
+        self._capture(batch, batch_idx, dataloader_idx)
 
     def on_test_batch_start(  # noqa: D102
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._capture(trainer, batch, batch_idx, dataloader_idx)
+        self._capture(batch, batch_idx, dataloader_idx)
 
     def on_validation_batch_end(  # noqa: D102
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,

@@ -78,7 +78,7 @@ class ValidationWork(Callback):
             else:  # on every process, also on one that will see no batch: all take part when values are computed
                 self._trackers[loader] = self._new_tracker(trainer, loader)
 
-    def _capture(self, trainer: pl.Trainer, batch: Any, batch_idx: int, loader: int) -> None:
+    def _capture(self, batch: Any, batch_idx: int, loader: int) -> None:
         """Clone the chosen samples before `validation_step` can change its batch."""
         tracker = self._trackers.get(loader)
         if tracker is None or tracker.complete:
@@ -123,7 +123,7 @@ class ValidationWork(Callback):
             with self._guarded(), tracker.timed(), self._probing(trainer, pl_module):
                 drawn = tracker.selection.share(self.num_images) if self.reporter.draws(trainer) else 0
                 self._explain_samples(tracker, pl_module, part, second=max(0, drawn - len(tracker.found)))
-                self._say_once(trainer, tracker.found)
+                self._say_once(tracker.found)
 
     def _explain_samples(
         self, tracker: LoaderTracker, pl_module: pl.LightningModule, numbers: list[int], second: int
@@ -214,7 +214,7 @@ class ValidationWork(Callback):
             if hook is not None:
                 hook.remove()
 
-    def _say_once(self, trainer: pl.Trainer, found: Explained) -> None:
+    def _say_once(self, found: Explained) -> None:
         layer = getattr(self.sess.method, "resolved_layer", None)
         if layer and layer not in self._said:
             self._said.add(layer)
