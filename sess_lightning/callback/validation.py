@@ -1,4 +1,4 @@
-"""What `SESSCallback` does at each hook of the trainer: choose samples, explain, measure, report, log."""
+"""The work of `SESSCallback` at each hook of the trainer: choose samples, explain, measure, report, log."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ValidationWork(Callback):
     save_dir: str | None
 
     def _start(self) -> None:
-        """Set up what is remembered from validation to validation; needs the arguments."""
+        """Initialise the state that outlives one validation. Call it after the arguments are set."""
         self.last_results: dict[int, Explained] = {}
         self._trackers: dict[int, LoaderTracker] = {}
         self.reporter = self._new_reporter()
@@ -75,7 +75,7 @@ class ValidationWork(Callback):
                 continue
             if loader in self._trackers:
                 self._trackers[loader].begin()
-            else:  # on every process, also on one that will see no batch: all take part when values are computed
+            else:  # also on a process that will see no batch: computing the values is a collective call
                 self._trackers[loader] = self._new_tracker(trainer, loader)
 
     def _capture(self, batch: Any, batch_idx: int, loader: int) -> None:
@@ -104,7 +104,7 @@ class ValidationWork(Callback):
         return LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
 
     def _explain(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int, loader: int) -> None:
-        """Explain what is due at this batch, with the weights that the validation itself uses."""
+        """Explain the samples that are due at this batch, with the weights that the validation itself uses."""
         tracker = self._trackers.get(loader)
         if tracker is None or self._failed:
             return
@@ -157,7 +157,7 @@ class ValidationWork(Callback):
             tracker.complete = True
             values: dict[str, Tensor] = {}
             if not failures:
-                with self._guarded():  # what fails here fails on every process: all compute from the same states
+                with self._guarded():  # the states are the same on all processes, so a failure here is one on all
                     values = tracker.compute(trainer.strategy)
             if not values:
                 continue
@@ -173,7 +173,7 @@ class ValidationWork(Callback):
         self._proven = self._proven or not failures
 
     def _draw(self, trainer: pl.Trainer, tracker: LoaderTracker, suffix: str, values: Iterable[str]) -> None:
-        """Tell the loggers more than numbers, about samples of all processes."""
+        """Send pictures, text and charts to the loggers. Collective call."""
 
         def settings() -> Settings:
             return sess_settings(self.sess, list(tracker.samples.images)), settings_of(self, leave_out=("sess",))
@@ -191,7 +191,7 @@ class ValidationWork(Callback):
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """A monitor must not kill a run that it has watched well before."""
+        """After a first good validation, turn an exception into a warning and skip the rest of this validation."""
         try:
             yield
         except Exception:
@@ -202,7 +202,7 @@ class ValidationWork(Callback):
 
     @contextmanager
     def _probing(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[None]:
-        """The model under a probe, in the trainer's precision, its output turned into logits."""
+        """Run the model under a probe, in the trainer's precision, with `logits_fn` applied to its output."""
         hook = None
         if self.logits_fn is not None:
             logits_fn = self.logits_fn
