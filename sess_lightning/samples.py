@@ -1,4 +1,4 @@
-"""What one validation batch is: images, labels, boxes or masks."""
+"""Images, labels, boxes or masks of one validation batch, read from the usual forms of batches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LABEL_KEYS = ("label", "labels", "target", "targets", "y", "class", "classes")
 OBJECT_KEYS = ("objects", "boxes")
 
 UNKNOWN = -1
-"""Label of a sample whose class is not known: the predicted class is explained."""
+"""Label of a sample of unknown class, for which the predicted class is explained."""
 
 _WAY_OUT = (
     "Pass batch_to_samples=, a function from your batch to sess_lightning.samples.Samples(images, labels, objects), "
@@ -26,7 +26,7 @@ Objects = dict[str, Tensor]
 
 @dataclass
 class Samples:
-    """Images with what is known about them.
+    """Images with their labels and objects, as far as they are known.
 
     Attributes:
         images: `(B, C, H, W)`, or a list of `(C, H, W)` of any sizes; floating point, normalised as the model expects.
@@ -61,7 +61,7 @@ class Samples:
         )
 
     def select(self, indices: Sequence[int]) -> Samples:
-        """The samples at `indices`, cloned to the CPU: nobody else can change them."""
+        """Returns copies of the samples at `indices` on the CPU, which later changes of the batch do not affect."""
         return Samples(
             [_clone(self.images[i]) for i in indices],
             None if self.labels is None else _clone(self.labels, list(indices)),
@@ -69,7 +69,7 @@ class Samples:
         )
 
     def pick(self, indices: Sequence[int], device: torch.device) -> Samples:
-        """The samples at `indices`, on `device`."""
+        """Returns the samples at `indices` on `device`."""
         return Samples(
             [self.images[i].to(device) for i in indices],
             None if self.labels is None else self.labels[list(indices)].to(device),
@@ -114,7 +114,7 @@ def batch_to_samples(batch: Any) -> Samples:
 
 
 def target_label(target: Mapping[str, Tensor]) -> Tensor:
-    """The class of a detection target: its `label`, else the class of its largest object, else -1.
+    """Returns the class of a detection target: its `label`, else the class of its largest object, else -1.
 
     Example:
         >>> target_label({"boxes": torch.tensor([[0, 0, 2, 2], [0, 0, 9, 9]]), "labels": torch.tensor([5, 7])})
@@ -134,7 +134,7 @@ def target_label(target: Mapping[str, Tensor]) -> Tensor:
 
 
 def _parts(batch: Any) -> tuple[Any, Any, Any]:
-    """Images, labels and objects, unchecked."""
+    """Split a batch into images, labels and objects, without checks."""
     if isinstance(batch, Tensor):
         return batch, None, None
     if isinstance(batch, Mapping):
@@ -206,7 +206,7 @@ def _is_targets(labels: Any) -> bool:
 
 
 def _targets(objects: Any, labels: Tensor | None, batch: Any) -> list[Objects | None]:
-    """Detection targets from a list of them, or from a list of boxes whose class is that of the image."""
+    """Read detection targets from a list of them, or from a list of boxes whose class is that of the image."""
     if _is_targets(objects):
         known = [{key: value for key, value in target.items() if value is not None} for target in objects]
         return [{**target, **_boxes(target)} for target in known]
@@ -228,7 +228,7 @@ def _boxes(target: Mapping[str, Tensor]) -> Objects:
 
 
 def describe(batch: Any) -> str:
-    """What was seen, for an error: kinds, shapes and keys.
+    """Describe a batch for an error message: types, shapes and keys.
 
     Example:
         >>> describe({"left": torch.zeros(2, 3)})
@@ -251,7 +251,7 @@ def _item(value: Any) -> str:
 
 
 def _clone(tensor: Tensor, rows: list[int] | None = None) -> Tensor:
-    """A copy on the CPU, of some rows only if they are given, that is no inference tensor."""
+    """Returns a copy on the CPU that is no inference tensor, of the given rows only, if any."""
     with torch.inference_mode(False), torch.no_grad():
         return (tensor if rows is None else tensor[rows]).detach().to("cpu", copy=True)
 
