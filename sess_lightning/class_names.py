@@ -1,4 +1,4 @@
-"""Names of classes from a file, and classes from what a user calls them."""
+"""Names of classes from a file, and the class that a user names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ClassNames = Mapping[int, str]
 
 
 def read_class_names(path: str | Path) -> dict[int, str]:
-    """Names by class index.
+    """Read names by class index from a file.
 
     Args:
         path: a text file with one name a line, the first that of class 0; or, where it ends in `.json`, a list of
@@ -41,7 +41,7 @@ def read_class_names(path: str | Path) -> dict[int, str]:
 
 
 def class_name(index: int, names: ClassNames | Sequence[str] | None) -> str:
-    """The name of a class, from 0 on, or its index where it has none."""
+    """Returns the name of a class, or its index as text where it has none."""
     try:
         return str(index if names is None else names[index])
     except (KeyError, IndexError):
@@ -49,15 +49,15 @@ def class_name(index: int, names: ClassNames | Sequence[str] | None) -> str:
 
 
 def chosen_class(target: str, names: ClassNames | None, num_classes: int) -> int | range:
-    """The class that `target` means, or the ranks of the predictions that it asks for.
+    """Returns the class that `target` names, or for `"topN"` the ranks of the predictions.
 
     Args:
         target: `"top3"`, the three best classes of each image; an index; or a name, in upper or lower case.
-        names: of the classes.
-        num_classes: outputs of the network.
+        names: names by class index.
+        num_classes: number of outputs of the network.
 
     Raises:
-        ValueError: if there is no such class, or several have the name; says which come near.
+        ValueError: if there is no such class, or several have the name; the message lists similar names.
 
     Example:
         >>> chosen_class("Tabby", {0: "tabby", 1: "lynx"}, 2), chosen_class("1", None, 2), chosen_class("top2", None, 2)

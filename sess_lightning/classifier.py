@@ -1,4 +1,4 @@
-"""`LitClassifier`: a torchvision model, loss, accuracy and optimiser, for the command line and the examples."""
+"""`LitClassifier`: a network by name with loss, accuracy and optimiser, for the command line and the examples."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class LitClassifier(LightningModule):
     Args:
         model: `"small_cnn"` (six convolutions, for the embedded data) or the name of any torchvision classifier
             or timm model (`timm:NAME` where both have one of that name).
-        num_classes: outputs of the network.
-        input_size: side in pixels that the network is trained on; 224, as most ImageNet models.
+        num_classes: number of outputs of the network.
+        input_size: side of the training images in pixels; 224, as for most ImageNet models.
         weights: path of a state_dict or checkpoint (read with `weights_only=True`; half precision is fine), `"DEFAULT"`
-            or the name of any of torchvision's own, which downloads them, or `None` for random ones.
-        learning_rate: peak of the one-cycle schedule; 0.01, at which `small_cnn` was measured.
-        weight_decay: of AdamW.
+            or the name of any of torchvision's weights, which are downloaded, or `None` for random ones.
+        learning_rate: peak of the one-cycle schedule; 0.01, with which `small_cnn` was measured.
+        weight_decay: weight decay of AdamW.
 
     Raises:
         ValueError: if the model is unknown, or the weights do not fit it.
@@ -56,23 +56,23 @@ class LitClassifier(LightningModule):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(N, K)` of images `(N, C, H, W)`."""
+        """Returns logits `(N, K)` for images `(N, C, H, W)`."""
         return self.model(images)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Cross-entropy of one batch."""
+        """Returns the cross-entropy of one batch, and logs it with the accuracy."""
         return self._step(batch_to_samples(batch), "train")
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Loss and accuracy of one batch."""
+        """Log loss and accuracy of one batch."""
         self._step(batch_to_samples(batch), "val")
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Loss and accuracy of one batch."""
+        """Log loss and accuracy of one batch."""
         self._step(batch_to_samples(batch), "test")
 
     def configure_optimizers(self) -> Any:
-        """AdamW with a one-cycle learning rate over all steps of the training."""
+        """Returns AdamW with a one-cycle learning rate over all steps of the training."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.learning_rate, total_steps=steps)

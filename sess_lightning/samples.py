@@ -1,4 +1,4 @@
-"""What one validation batch is: images, labels, boxes or masks."""
+"""Images, labels, boxes or masks of one validation batch, read from the usual forms of batches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Objects = dict[str, Tensor]
 
 @dataclass
 class Samples:
-    """Images with what is known about them.
+    """Images with their labels and objects, as far as they are known.
 
     Attributes:
         images: `(B, C, H, W)`, or a list of `(C, H, W)` of any sizes; floating point, normalised as the model expects.
@@ -77,7 +77,7 @@ class Samples:
         )
 
     def select(self, indices: Sequence[int]) -> Samples:
-        """The samples at `indices`, cloned to the CPU: nobody else can change them."""
+        """Returns copies of the samples at `indices` on the CPU, which later changes of the batch do not affect."""
         return Samples(
             [_clone(self.images[i]) for i in indices],
             None if self.labels is None else _clone(self.labels, list(indices)),
@@ -85,7 +85,7 @@ class Samples:
         )
 
     def pick(self, indices: Sequence[int], device: torch.device) -> Samples:
-        """The samples at `indices`, on `device`."""
+        """Returns the samples at `indices` on `device`."""
         return Samples(
             [self.images[i].to(device) for i in indices],
             None if self.labels is None else self.labels[list(indices)].to(device),
@@ -303,7 +303,7 @@ def _is_targets(labels: Any) -> bool:
 
 
 def _targets(objects: Any, labels: Tensor | None, batch: Any) -> list[Objects | None]:
-    """Detection targets from a list of them, or from a list of boxes whose class is that of the image."""
+    """Read detection targets from a list of them, or from a list of boxes whose class is that of the image."""
     if _is_targets(objects):
         return [{key: value for key, value in target.items() if value is not None} for target in objects]
     if isinstance(objects, (list, tuple, Tensor)) and labels is not None and len(objects) == len(labels):
@@ -338,7 +338,7 @@ def _canvas_note(image: Tensor, target: Objects | None) -> dict[str, str]:
 
 
 def describe(batch: Any) -> str:
-    """What was seen, for an error: kinds, shapes and keys.
+    """Describe a batch for an error message: types, shapes and keys.
 
     Example:
         >>> describe({"left": torch.zeros(2, 3)})

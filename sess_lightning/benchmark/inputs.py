@@ -33,7 +33,6 @@ class BenchmarkPhotos(Dataset[tuple[str, Any]]):
         module = _data_module(data, root, network)
         module.setup("validate")
         self._samples: Any = module.val_dataloader().dataset
-        self.class_names: dict[int, str] = module.class_names
         count = len(self._samples)
         self._numbers = chosen(count, limit, seed)
         self._width = len(str(count))

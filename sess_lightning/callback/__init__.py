@@ -1,4 +1,4 @@
-"""Watching a training: the callback, what it follows, measures, reports and saves."""
+"""The Lightning callback: choice of samples, explanation, metrics, reports to loggers, files."""
 
 from sess_lightning.callback.callback import SESSCallback
 

@@ -1,6 +1,7 @@
-"""`SESSCallback`: what a classifier looks at, watched during validation and logged. Arguments and hooks.
+"""`SESSCallback`: saliency maps and metrics of a classifier in every validation. Arguments and hooks.
 
-What each hook does is in `validation.py`; `tracker.py` gathers what one loader gives, `reporter.py` shows it.
+The work behind the hooks is in `validation.py`; `tracker.py` collects the results of one loader, `reporter.py` sends
+them to the loggers.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from sess_lightning.sess import SESS
 
 
 class SESSCallback(ValidationWork):
-    """Shows in TensorBoard where the model looks and logs insertion, deletion and pointing accuracy.
+    """Draws saliency maps to TensorBoard and logs insertion, deletion and pointing accuracy during validation.
 
-    It follows the same few validation samples through training, explains them on the trainer's own device, and leaves
-    the training bit-identical. `trainer.validate` and `trainer.test` log the same keys.
+    The same few validation samples are explained in every validation, on the trainer's own device. Training with and
+    without the callback is bit-identical. `trainer.validate` and `trainer.test` log the same keys.
 
     **Logged**, every validation, for SESS and, with `base_` before the name, for its base method alone (but for the
     last three, which are not per method):
@@ -78,21 +79,21 @@ class SESSCallback(ValidationWork):
         dataloaders: numbers of the validation loaders to watch; `None` means all.
         mean: per-channel mean that the images were normalised with, for drawing only.
         std: per-channel standard deviation, likewise.
-        max_seconds: in each validation: the first sample shows what one costs, and only as many are explained as fit;
-            `sess/num_samples` says how many. `None` explains all.
+        max_seconds: time limit of each validation: the first sample is timed, and only as many are explained as fit;
+            `sess/num_samples` is their number. `None` explains all.
         on_error: `"warn"`: a failure after the first good validation warns and skips that validation; `"raise"` always
             raises.
         prefix: first part of every key.
-        seed: of the choice of samples.
-        save_dir: folder that also gets every grid as PNG and its maps as `.npz`, and the PNG and GIF of
-            `sess/evolution`.
+        seed: seed of the choice of samples.
+        save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, and `sess/evolution` as PNG
+            and GIF.
 
         bands: channels of the images that are drawn as red, green and blue, counted from 0, e.g. `(3, 2, 1)` for
             Sentinel-2, or one that is drawn in grey; for drawing only. `None` draws the first three.
 
     Attributes:
-        last_result: the last validation's `Explained` of the first loader watched, on the CPU.
-        last_results: the same for every loader watched.
+        last_result: `Explained` of the first watched loader in the last validation, on the CPU.
+        last_results: the same by number of the loader.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -152,24 +153,24 @@ class SESSCallback(ValidationWork):
 
     @property
     def last_result(self) -> Explained | None:
-        """What the last validation found on the first loader watched, on the CPU."""
+        """The results of the last validation for the first watched loader, on the CPU; `None` before."""
         return self.last_results[min(self.last_results)] if self.last_results else None
 
     @property
     def state_key(self) -> str:
-        """Tells two instances with different prefixes apart."""
+        """Key of this callback's state in a checkpoint; with the prefix, so that several instances do not collide."""
         return self._generate_state_key(prefix=self.prefix)
 
     # ---------------------------------------------------------------------------------------------------- trainer hooks
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Check what depends on the trainer; the samples are chosen anew for every `fit`, `validate` and `test`."""
+        """Check the strategy, and discard the samples: every `fit`, `validate` and `test` chooses its own."""
         refuse_sharding(trainer.strategy)
         self._trackers = {}
         self.reporter = self._new_reporter()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say which monitors would never see a value of this callback."""
+        """Warn about monitors of this callback's keys that would not work in this `fit`."""
         for warning in monitor_warnings(trainer, self.prefix):
             rank_zero_warn(warning)
         names = possible_names(self.metrics, self.compare_base)
@@ -177,23 +178,23 @@ class SESSCallback(ValidationWork):
             check_names(monitors_of(trainer, self.prefix), self.prefix, names)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the pictures of the evolution over this `fit`; its loggers are still open."""
+        """Write the pictures of the evolution over this `fit`, while its loggers are still open."""
         with self._guarded():
             self.reporter.close(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Write the evolution as far as it goes; the exception that ends the run is the one that is raised."""
+        """Write the evolution up to the failure; an error here only warns, so the run ends with its own exception."""
         try:
             self.reporter.close(trainer)
         except Exception:
             rank_zero_warn(f"SESSCallback could not write `{self.prefix}_{EVOLUTION.name}`:\n{traceback.format_exc()}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Which samples are followed, so that a resumed training follows the same; never their pixels."""
+        """Returns the positions of the followed samples, not their pixels: a resumed training follows the same."""
         return {"positions": self._resumed | {n: tracker.selection.state() for n, tracker in self._trackers.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Follow the samples of the training that is resumed."""
+        """Take over the positions of the samples from the training that is resumed."""
         self._resumed = dict(state_dict["positions"])
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: D102
@@ -205,12 +206,12 @@ class SESSCallback(ValidationWork):
     def on_validation_batch_start(  # noqa: D102
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._capture(trainer, batch, batch_idx, dataloader_idx)
+        self._capture(batch, batch_idx, dataloader_idx)
 
     def on_test_batch_start(  # noqa: D102
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._capture(trainer, batch, batch_idx, dataloader_idx)
+        self._capture(batch, batch_idx, dataloader_idx)
 
     def on_validation_batch_end(  # noqa: D102
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,

@@ -1,4 +1,4 @@
-"""How the same samples look over the validations of one `fit`: small panels, kept on the CPU, a bounded number."""
+"""The maps of the same samples over the validations of one `fit`: small panels on the CPU, a bounded number."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sess_lightning.render import MapRow, contact_sheet, film_panels, filmstrip
 from sess_lightning.render.panel import evenly_spaced, panel_size
 
 PANEL_HEIGHT = 112
-COLUMNS = 12  # of the filmstrip: more are too small to be read on a screen
-MOST_FRAMES = 48  # kept: eight samples take 0.3 MB a frame, so 15 MB
+COLUMNS = 12  # of the filmstrip: more would be too small to read on a screen
+MOST_FRAMES = 48  # that are kept: with eight samples a frame takes 0.3 MB, so all take 15 MB
 
 
 class Frame(NamedTuple):
@@ -28,8 +28,8 @@ class Frame(NamedTuple):
 class Evolution:
     """Frames of one loader, in the order of the validations.
 
-    The first and the last are always there; of the others every second one is dropped whenever more than
-    `MOST_FRAMES` have come together, so that those kept are evenly spaced and memory stays bounded.
+    The first and the last frame are always kept. Whenever there are more than `MOST_FRAMES`, every second of the others
+    is dropped, so that those kept are evenly spaced and memory is bounded.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Evolution:
         self._images: dict[Place, tuple[str, Tensor]] = {}  # name of the class and panel of the image
 
     def add(self, epoch: int, step: int, places: Sequence[Place], rows: Sequence[MapRow]) -> None:
-        """Add what was found about these samples; the size of the panels is that of the first time."""
+        """Add a frame with the maps of these samples; all frames have the panel size of the first."""
         self._size = self._size or panel_size([row.image for row in rows], PANEL_HEIGHT)
         frame = Frame(epoch, step, {})
         for place, row in zip(places, rows, strict=True):
@@ -55,7 +55,7 @@ class Evolution:
 
     @property
     def frames(self) -> list[Frame]:
-        """Those kept, and the latest."""
+        """The kept frames and the latest one."""
         if self._latest is None or self._latest is self._kept[-1]:
             return list(self._kept)
         return [*self._kept, self._latest]
@@ -71,7 +71,7 @@ class Evolution:
         return filmstrip(rows, ["image", *titles], names, title, PANEL_HEIGHT)
 
     def sheets(self) -> list[Tensor]:
-        """All samples at once, one picture `(3, H, W)` uint8 for each frame, all of one size: a moving picture."""
+        """Returns a picture `(3, H, W)` uint8 of all samples for each frame, all of one size, for a GIF."""
         return [
             contact_sheet(
                 [self._panel(frame, place) for place in self._images],
@@ -82,5 +82,5 @@ class Evolution:
         ]
 
     def _panel(self, frame: Frame, place: Place) -> Tensor:
-        """Of a sample, or nothing where a validation had no time for it."""
+        """Returns the panel of a sample; black where the validation had no time to explain it."""
         return frame.panels.get(place, torch.zeros(3, *(self._size or (1, 1)), dtype=torch.uint8))

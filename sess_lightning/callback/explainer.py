@@ -25,14 +25,14 @@ Place = tuple[int, int, int]
 
 @dataclass
 class Explained:
-    """Samples and what was found about them, sample by sample.
+    """Samples with their maps, classes and hits; every field has one entry a sample.
 
     Attributes:
         images: the samples' images, `(C, H, W)` each.
         labels: `(B,)` long, -1 where unknown.
         objects: detection targets of the samples, `None` where a sample has none.
         maps: SESS maps `(H, W)` in [0, 1].
-        base_maps: maps of the base method alone on the whole image, brought to the image's size; empty if not compared.
+        base_maps: maps of the base method alone on the whole image, resized to the image; empty if not compared.
         targets: `(B,)` long, the classes explained.
         predictions: `(B,)` long.
         scores: `(B,)` probability of the explained class for the whole image squashed to the window.
@@ -41,7 +41,7 @@ class Explained:
         second_maps: SESS map of a second class where one was explained, see `second_classes`; `None` elsewhere.
         hits: whether the peak of the SESS map counts as a hit, as `HitRule` says; `None` where it counts as neither.
         base_hits: the same for the base maps; empty if not compared.
-        places: where each sample passed by: process, batch and position in the batch, counted from 0.
+        places: process, batch and position in the batch of each sample, counted from 0.
     """
 
     images: list[Tensor] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Explained:
         return len(self.maps)
 
     def extend(self, other: Explained) -> None:
-        """Append what was found about further samples, on the CPU."""
+        """Append the results of further samples, moved to the CPU."""
         for name, value in vars(other).items():
             mine = getattr(self, name)
             if isinstance(value, Tensor):
@@ -72,12 +72,12 @@ class Explained:
                 mine.extend(map(_on_host, value))
 
     def part(self, begin: int, end: int) -> Explained:
-        """What was found about some of the samples."""
+        """Returns the results of the samples `begin` to `end - 1`."""
         return Explained(**{name: value[begin:end] for name, value in vars(self).items()})
 
 
 def second_classes(targets: Tensor, labels: Tensor, predictions: Tensor) -> Tensor:
-    """What else to look at where the model is wrong: the predicted class, or the label if the prediction is explained.
+    """Second class to explain where the model is wrong: the prediction, or the label if the target is the prediction.
 
     Returns:
         `(B,)` long, -1 where the prediction is right or the label unknown.
@@ -91,7 +91,7 @@ def second_classes(targets: Tensor, labels: Tensor, predictions: Tensor) -> Tens
 
 
 def gathered(mine: Any, world_size: int) -> list[Any]:
-    """What each process has, on every one of them: each must call this."""
+    """Returns the objects of all processes, in the order of their ranks. Collective call."""
     if world_size == 1 or not torch.distributed.is_initialized():
         return [mine]
     parts: list[Any] = [None] * world_size
@@ -100,7 +100,7 @@ def gathered(mine: Any, world_size: int) -> list[Any]:
 
 
 def interleaved(parts: Sequence[Explained]) -> Explained:
-    """What several processes found, in turn: the first sample of each, the second of each, and so on."""
+    """Merge the results of several processes in turn: the first sample of each, the second of each, and so on."""
     merged = Explained()
     for number in range(max(map(len, parts))):
         for one in parts:
@@ -109,7 +109,7 @@ def interleaved(parts: Sequence[Explained]) -> Explained:
 
 
 def in_smaller_batches(sess: SESS, images: Sequence[Tensor], device: torch.device) -> SESS:
-    """The same SESS with half the patches per forward; the one given is left as it is."""
+    """Returns a copy of `sess` with half as many patches per forward."""
     smaller = copy(sess)
     smaller.batch_size = max(1, (sess.batch_size or default_batch_size(device, sess.window_for(images))) // 2)
     return smaller
@@ -134,10 +134,10 @@ class Explainer:
         Args:
             model: any classifier.
             samples: what to explain.
-            second: of so many of the samples, from the first on, also explain the second class if they have one.
+            second: number of samples, from the first on, whose second class is explained too, if they have one.
 
         Returns:
-            What was found, on the model's device, and the whole images squashed to the window `(B, C, h, w)`.
+            The results, on the model's device, and the whole images squashed to the window `(B, C, h, w)`.
         """
         images = check_images(samples.images)
         window = self.sess.window_for(images)
@@ -163,7 +163,10 @@ class Explainer:
         return found, squashed
 
     def _second_maps(self, model: nn.Module, found: Explained, count: int, num_classes: int) -> list[Tensor | None]:
-        """A label that is no class of this model is no second class: where predictions are explained, it is allowed."""
+        """Returns the SESS maps of the second classes of the first `count` samples; `None` where there is none.
+
+        With `target="predicted"` a label may lie outside the model's classes; such a label is not explained.
+        """
         classes = second_classes(found.targets, found.labels, found.predictions)
         wrong = [i for i, other in enumerate(classes[:count].tolist()) if 0 <= other < num_classes]
         maps: list[Tensor | None] = [None] * len(found)
@@ -189,7 +192,7 @@ def _labels(samples: Samples, targets: Tensor) -> Tensor:
 
 
 def _on_host(item: Any) -> Any:
-    """A tensor, or a detection target, on the CPU; anything else as it is."""
+    """Move a tensor, or the tensors of a detection target, to the CPU; anything else is returned unchanged."""
     if isinstance(item, dict):
         return {name: _on_host(value) for name, value in item.items()}
     return item.cpu() if isinstance(item, Tensor) else item

@@ -1,4 +1,4 @@
-"""Hit or miss of one map, exactly as the pointing metric in use counts it: pictures and numbers cannot disagree."""
+"""Hit or miss of one map, decided by a copy of the pointing metric in use, so that pictures agree with the numbers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sess_lightning.metrics.objects import Objects, is_empty
 
 
 class HitRule:
-    """Judges maps one by one by a copy of the pointing metric.
+    """Decides for one map at a time whether it is a hit, by a copy of the pointing metric.
 
     Args:
-        metrics: those of the callback. The one named `"pointing"` judges, else the first `PointingGame`; where there is
-            none, the peak's own pixel must lie on an object.
+        metrics: the metrics of the callback. The one named `"pointing"` is copied, else the first `PointingGame`; where
+            there is none, `PointingGame(tolerance=0)` decides.
 
     Attributes:
-        measured: whether a pointing metric is in use.
-        tolerance: its tolerance in pixels.
+        measured: whether one of `metrics` is a pointing metric.
+        tolerance: tolerance of the metric in pixels.
 
     Example:
         >>> objects = {"boxes": torch.tensor([[0, 0, 9, 9]]), "labels": torch.tensor([3])}

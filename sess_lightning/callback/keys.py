@@ -214,9 +214,9 @@ def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> dict[str, l
     """Charts for TensorBoard's custom scalars: every metric with its base, insertion against deletion.
 
     Args:
-        names: of the values logged, without prefix and suffix.
-        prefix: of the keys, e.g. `"sess"`.
-        suffix: of the keys, e.g. `"/dataloader_idx_1"`.
+        names: names of the logged values, without prefix and suffix.
+        prefix: first part of the keys, e.g. `"sess"`.
+        suffix: last part of the keys, e.g. `"/dataloader_idx_1"`.
 
     Returns:
         The full keys that each chart overlays, by the chart's title.

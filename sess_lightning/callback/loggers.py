@@ -1,4 +1,4 @@
-"""One picture to every logger that can show it; text and charts to TensorBoard."""
+"""Calls of the loggers: pictures to all that can show them, text and layout of charts to TensorBoard."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def log_image(loggers: Sequence[Logger], tag: str, image: Tensor, step: int) -> 
     """Write a picture `(3, H, W)` uint8 to every logger that can show it: TensorBoard, W&B, MLflow, Comet.
 
     Args:
-        loggers: of the trainer; those of other kinds are left out.
-        tag: name of the picture; one tag for all steps, as the step is the time axis.
+        loggers: the trainer's loggers; those of other kinds are left out.
+        tag: name of the picture, the same for all steps: the step is the time axis.
         image: `(3, H, W)` uint8.
         step: `trainer.global_step`.
 
     Returns:
-        The kinds of logger that cannot show it, so that the caller may say so once.
+        The names of the classes of loggers that cannot show it.
     """
     unable = []
     for logger in loggers:
         write = _writer(logger)
         if write is not None:
             write(logger, tag, image, step)
-        elif type(logger) is not DummyLogger:  # of fast_dev_run, which shows nothing at all
+        elif type(logger) is not DummyLogger:  # set by fast_dev_run, where nothing is logged
             unable.append(type(logger).__name__)
     return unable
 
@@ -44,20 +44,20 @@ def log_layout(loggers: Sequence[Logger], categories: Mapping[str, Mapping[str, 
     """Lay out TensorBoard's custom scalars: charts that overlay several tags. A later layout replaces an earlier one.
 
     Args:
-        loggers: of the trainer.
-        categories: title of each category, title of each of its charts, tags that a chart overlays.
+        loggers: the trainer's loggers.
+        categories: by title of the category, by title of the chart: the tags that the chart overlays.
     """
     for logger in _boards(loggers):
         before = f"{logger._prefix}{logger.LOGGER_JOIN_CHAR}" if getattr(logger, "_prefix", "") else ""
         layout: dict[str, dict[str, list[Any]]] = {category: {} for category in categories}
         for category, charts in categories.items():
-            for title, tags in charts.items():  # the plugin takes tags for patterns that match from the beginning on
+            for title, tags in charts.items():  # the plugin reads tags as regular expressions that match a prefix
                 layout[category][title] = ["Multiline", [f"^{re.escape(before + tag)}$" for tag in tags]]
         logger.experiment.add_custom_scalars(layout)
 
 
 def log_folder(loggers: Sequence[Logger]) -> Path | None:
-    """Where the first logger that has one keeps its files on this machine."""
+    """Returns the local log folder of the first logger that has one, or `None`."""
     folders = (getattr(logger, "log_dir", None) for logger in loggers)
     return next((Path(folder) for folder in folders if isinstance(folder, str) and "://" not in folder), None)
 
@@ -67,7 +67,10 @@ def _boards(loggers: Sequence[Logger]) -> Iterator[Any]:
 
 
 def _writer(logger: Logger) -> Callable[[Any, str, Tensor, int], None] | None:
-    """By name, also of a subclass: to import the classes would import packages that are not installed."""
+    """Returns the function that writes to this kind of logger, or `None`.
+
+    Found by the names of its class and bases: importing the classes would need packages that may not be installed.
+    """
     return next((_WRITERS[kind.__name__] for kind in type(logger).__mro__ if kind.__name__ in _WRITERS), None)
 
 
@@ -76,12 +79,12 @@ def _tensorboard(logger: Any, tag: str, image: Tensor, step: int) -> None:
 
 
 def _wandb(logger: Any, tag: str, image: Tensor, step: int) -> None:
-    # Through Lightning's own method, which puts the step on the axis trainer/global_step that the scalars have.
+    # By Lightning's own method, which logs the step as trainer/global_step, the axis of the scalars.
     logger.log_image(tag, [image.permute(1, 2, 0).numpy()], step=step)
 
 
 def _mlflow(logger: Any, tag: str, image: Tensor, step: int) -> None:
-    key = tag.replace("/", "_")  # MLflow takes the slash for a folder and then does not show the steps as one series
+    key = tag.replace("/", "_")  # MLflow reads a slash as a folder and then does not show the steps as one series
     logger.experiment.log_image(logger.run_id, image.permute(1, 2, 0).numpy(), key=key, step=step)
 
 

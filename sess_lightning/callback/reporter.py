@@ -1,4 +1,4 @@
-"""What loggers and the log folder get beside the numbers: pictures, the evolution, text, layout of charts."""
+"""Output to loggers and the log folder other than numbers: pictures, the evolution, text, layout of charts."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sess_lightning.callback.tracker import Curves, LoaderTracker
 from sess_lightning.render import Bar, Line, bars_figure, curves_figure
 
 Settings = tuple[Mapping[str, Any], Mapping[str, Any]]
-_MOST_CLASSES = 24  # bars of one picture: more are not read
+_MOST_CLASSES = 24  # in one picture: more would be too small to read
 
 
 class SampleOutcome(NamedTuple):
-    """What is known about one followed sample without its pixels."""
+    """Place, classes and hits of one followed sample, without its pixels: small enough to gather from all processes."""
 
     place: Place
     label: int
@@ -39,10 +39,10 @@ class Reporter:
 
     Args:
         prefix: first part of every tag.
-        num_images: samples drawn; with 0 nothing is reported.
-        every_n_epochs: pictures come every so many epochs of a `fit`.
+        num_images: number of samples drawn; with 0 nothing is reported.
+        every_n_epochs: in a `fit`, draw pictures every so many epochs.
         display: how samples are shown.
-        save_dir: folder that gets the pictures too.
+        save_dir: folder in which the pictures are written too.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Reporter:
         self._unable: dict[str, str] = {}
 
     def draws(self, trainer: pl.Trainer) -> bool:
-        """Whether this validation is drawn: the same on every process."""
+        """Whether pictures of this validation are drawn; the same on every process."""
         due = trainer.state.fn != "fit" or trainer.current_epoch % self.every_n_epochs == 0
         return self._reports(trainer) and due
 
@@ -68,14 +68,14 @@ class Reporter:
         values: Iterable[str],
         settings: Callable[[], Settings],
     ) -> None:
-        """Report one loader's validation. Collective call: every process must make it.
+        """Report the validation of one loader. Collective call.
 
         Args:
             trainer: in a validation or test that is about to end.
-            tracker: what was found.
-            suffix: behind every tag.
-            values: names of what is logged as numbers.
-            settings: gives those of SESS and of the callback.
+            tracker: results of the loader.
+            suffix: last part of every tag.
+            values: names of the keys that are logged.
+            settings: returns the settings of SESS and of the callback; called only where they are written.
         """
         if not self._reports(trainer):
             return
@@ -101,7 +101,7 @@ class Reporter:
             self._draw_numbers(trainer, curves, outcomes if tracker.hit_rule.measured else [], suffix, display)
 
     def close(self, trainer: pl.Trainer) -> None:
-        """Write the evolution of a `fit` that ends or breaks off; a second call writes nothing."""
+        """Write the evolution of a `fit` that has ended or failed; a second call writes nothing."""
         evolutions, self._evolutions = dict(self._evolutions), defaultdict(Evolution)
         for suffix, evolution in evolutions.items():
             strip = evolution.strip()
@@ -111,7 +111,7 @@ class Reporter:
                 save_evolution(folder, tag, strip, evolution.sheets())
 
     def complaints(self) -> Iterator[str]:
-        """Loggers that could not show a picture, in words for the user."""
+        """Yields a message for every kind of logger that cannot show pictures."""
         for kind, tag in self._unable.items():
             yield f"SESSCallback cannot show images in {kind}: `{tag}` goes to the other loggers only."
 
@@ -119,9 +119,9 @@ class Reporter:
         return bool(self.num_images and (trainer.loggers or self.save_dir))
 
     def _lay_out(self, trainer: pl.Trainer, suffix: str, values: Iterable[str]) -> None:
-        """Write the charts once there are any, and again when a metric has its first value later.
+        """Write the layout of the charts when there are new ones, e.g. of a metric that has its first value later.
 
-        A layout replaces the one before, so it has the charts of every `SESSCallback` of the trainer.
+        A layout replaces the one before, so it holds the charts of every `SESSCallback` of the trainer.
         """
         charts = metric_charts(values, self.prefix, suffix)
         category = self.prefix + suffix
@@ -183,13 +183,13 @@ def _curves(curves: Curves, title: str) -> Tensor:
 
 
 def _by_class(outcomes: Iterable[SampleOutcome], display: DisplayOptions) -> dict[str, list[SampleOutcome]]:
-    """The samples that count for pointing, by name of the class explained, in the order of the classes."""
+    """Returns the samples that count for pointing by name of the explained class, in the order of the class indices."""
     classes: dict[int, list[SampleOutcome]] = defaultdict(list)
     for outcome in outcomes:
         if outcome.hit is not None or outcome.base_hit is not None:
             classes[outcome.target].append(outcome)
     names = [display.name(target) or "" for target in classes]
-    unique = {  # ImageNet has two cranes
+    unique = {  # two classes may have one name, e.g. ImageNet's two cranes
         target: name if names.count(name) == 1 else f"{name} ({target})"
         for target, name in zip(classes, names, strict=True)
     }

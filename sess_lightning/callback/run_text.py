@@ -1,4 +1,4 @@
-"""A run in words: settings and samples as markdown for TensorBoard's text page, charts that belong together."""
+"""Settings and samples of a run as markdown, for TensorBoard's text page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sess_lightning.sess import SESS
 
 
 def settings_of(owner: Any, leave_out: Sequence[str] = ()) -> dict[str, Any]:
-    """The arguments that something was made with, as far as it keeps them under their own names."""
+    """Returns the arguments that an object was made with, as far as it keeps them as attributes of the same name."""
     settings: dict[str, Any] = {}
     for name in inspect.signature(type(owner)).parameters:
         if name not in leave_out and hasattr(owner, name):
@@ -28,7 +28,7 @@ def settings_of(owner: Any, leave_out: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _readable(value: Any) -> Any:
-    """A function by its name, a metric with its arguments, which its own repr leaves out."""
+    """Returns the name of a function, the class and arguments of a metric (its own repr omits them), or the value."""
     if inspect.isroutine(value):
         return f"{getattr(value, '__module__', None) or 'builtins'}.{value.__qualname__}"  # methods in C lack a module
     if isinstance(value, Metric):
@@ -38,7 +38,7 @@ def _readable(value: Any) -> Any:
 
 
 def sess_settings(sess: SESS, images: Sequence[Tensor]) -> dict[str, Any]:
-    """The settings of SESS, and what became of them for these images: layer, window, number of patches."""
+    """Returns the settings of SESS and what follows from them for these images: layer, window, number of patches."""
     settings = settings_of(sess)
     layer = getattr(sess.method, "resolved_layer", None)
     settings = {"method": settings.pop("method")} | ({"layer explained": layer} if layer else {}) | settings
@@ -53,13 +53,13 @@ def sess_settings(sess: SESS, images: Sequence[Tensor]) -> dict[str, Any]:
 def run_text(
     sess: Mapping[str, Any], settings: Mapping[str, Any], samples: Sequence[tuple[Place, str | None]], chosen: str
 ) -> str:
-    """What was watched and how, in markdown.
+    """Returns the settings and the followed samples of a run as markdown.
 
     Args:
         sess: settings of SESS, by argument.
-        settings: of the callback, by argument.
-        samples: where each sample followed passed by, and the name of its class.
-        chosen: how they were chosen, in a sentence.
+        settings: settings of the callback, by argument.
+        samples: place of each followed sample, and the name of its class.
+        chosen: a sentence that tells how they were chosen.
     """
     several = len({place[0] for place, _ in samples}) > 1
     head = ["sample", *["process"] * several, "batch", "position in the batch", "label"]
@@ -82,7 +82,7 @@ def _table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """One line that markdown does not take apart; long ones are cut."""
+    """Returns a value as one line with markdown's special characters escaped, cut at 300 characters."""
     text = value if isinstance(value, str) else repr(value)
     text = " ".join(text.split())
     text = text if len(text) <= 300 else text[:299] + "…"

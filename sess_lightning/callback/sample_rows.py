@@ -1,4 +1,4 @@
-"""The picture of one validation: what was found about the first samples, as rows of `render.map_grid`."""
+"""The picture of one validation: the first samples as rows of `render.map_grid`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DisplayOptions(NamedTuple):
 
 
 def draw_grid(found: Explained, display: DisplayOptions, title: str) -> Tensor:
-    """Draw samples: the image with its boxes, the base map, the SESS map, and where one is wrong a second SESS map.
+    """Draw samples: the image with its boxes, the base map, the SESS map, and the second map of misclassified ones.
 
     Returns:
         `(3, H, W)` uint8.
@@ -45,7 +45,7 @@ def draw_grid(found: Explained, display: DisplayOptions, title: str) -> Tensor:
 
 
 def map_rows(found: Explained, display: DisplayOptions) -> list[MapRow]:
-    """Samples as the rows of a grid."""
+    """Returns a row of the grid for each sample."""
     return [_row(found, i, display) for i in range(len(found))]
 
 
@@ -87,7 +87,7 @@ def _boxes(objects: dict[str, Tensor] | None, target: int) -> Tensor | None:
 
 
 def _pixels_of_the_image(saliency: Tensor, objects: dict[str, Tensor] | None, target: int) -> float:
-    """How many of the image's pixels one pixel of the objects is: not 1 where masks have a size of their own."""
+    """Returns image pixels per pixel of the objects, the unit of the tolerance; not 1 if masks have another size."""
     if objects is None or is_empty(objects) or "masks" not in objects:
         return 1.0
     found = class_objects(objects, target, (saliency.shape[0], saliency.shape[1]))

@@ -1,4 +1,4 @@
-"""The pictures and maps of a validation as files."""
+"""Files of the pictures and maps: PNG, GIF, NPZ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from sess_lightning.callback.explainer import Explained
 from sess_lightning.render.picture import as_pillow
 
-_MILLISECONDS, _LAST_MILLISECONDS = 700, 2100  # a sheet is seen; the last one stands a while
+_MILLISECONDS, _LAST_MILLISECONDS = 700, 2100  # duration of a sheet of the GIF, and of the last one
 
 
 def save_validation(folder: Path, tag: str, step: int, grid: Tensor, found: Explained) -> None:
@@ -24,11 +24,11 @@ def save_validation(folder: Path, tag: str, step: int, grid: Tensor, found: Expl
     sample.
 
     Args:
-        folder: made if it is not there.
-        tag: of the picture, e.g. `sess/maps`.
+        folder: created if it does not exist.
+        tag: tag of the picture, e.g. `sess/maps`.
         step: `trainer.global_step`.
         grid: `(3, H, W)` uint8.
-        found: the samples drawn.
+        found: the samples in the grid.
     """
     place = folder / tag.replace("/", "_")
     place.mkdir(parents=True, exist_ok=True)
@@ -46,16 +46,16 @@ def save_evolution(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tenso
     Files of an earlier `fit` stay: the next are `NAME-v1`, as `ModelCheckpoint` names its files.
 
     Args:
-        folder: made if it is not there.
-        tag: of the picture, e.g. `sess/evolution`.
+        folder: created if it does not exist.
+        tag: tag of the picture, e.g. `sess/evolution`.
         strip: `(3, H, W)` uint8.
         sheets: `(3, H, W)` uint8 each, all of one size; at least one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = _unused(folder, tag.replace("/", "_"))
     as_pillow(strip).save(folder / f"{name}.png")
-    # 256 colours of the last sheet, which shows most of the colour map, for all: a palette of its own would make each
-    # sheet shimmer against the one before.
+    # All sheets share the 256 colours of the last one, which shows most of the colour map: with palettes of their own
+    # the colours of still parts would flicker from sheet to sheet.
     last = as_pillow(sheets[-1]).quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     frames = [as_pillow(sheet).quantize(palette=last, dither=Image.Dither.NONE) for sheet in sheets[:-1]]
     durations = [_MILLISECONDS] * len(frames) + [_LAST_MILLISECONDS]

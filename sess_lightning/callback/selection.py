@@ -1,4 +1,4 @@
-"""Which samples are followed: chosen once, by seed, from the batches that pass by."""
+"""The choice of the samples to follow: once, by seed, without a second pass over the loader."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 class SampleSelection:
     """Positions of the followed samples in the order in which a loader gives them to this process.
 
-    Deterministic in `(seed, world_size)` for a loader that does not shuffle. A second walk over the loader is never
-    made: where its length is unknown, the first samples are taken.
+    Deterministic in `(seed, world_size)` for a loader that does not shuffle. The samples are taken from the batches of
+    the validation itself; where the length of the loader is unknown, the first samples are taken.
 
     Attributes:
-        positions: of the samples, among those that this process sees.
-        how: how they were chosen, in a sentence.
+        positions: positions of the samples, counted over those that this process sees.
+        how: a sentence that tells how they were chosen.
 
     Args:
-        num_samples: over all processes; each follows its share.
+        num_samples: number of samples over all processes; each process follows its share.
         indices: positions in the data set instead, counted over all processes as an unshuffled distributed sampler
             deals them out (sample `i` goes to process `i % world_size`).
-        seed: of the generator, which is the selection's own.
+        seed: seed of the selection's own generator.
         length: samples that this process will see, or `None` if unknown.
-        rank: of this process.
+        rank: rank of this process.
         world_size: number of processes.
 
     Example:
@@ -65,14 +65,14 @@ class SampleSelection:
         self._passed = 0
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint: the positions, and on how many processes they were chosen."""
+        """Returns the positions, and the number of processes when they were chosen, for a checkpoint."""
         return {"positions": sorted(self.positions), "world_size": self._world_size}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Follow the positions of a checkpoint, which are those of the first of as many processes.
+        """Take over the positions of a checkpoint, which holds those of process 0.
 
-        The other processes choose by the seed as they did before; on another number of processes, or from a data set
-        that lacks a position, all choose anew.
+        The other processes choose by the seed, which gives the same positions as before. If the number of processes
+        differs, or a position is beyond the length of the loader, the choice by seed stays.
         """
         found = self._length is None or max(state["positions"], default=0) < self._length
         if self._rank == 0 and self._world_size == state["world_size"] and found:
@@ -80,19 +80,19 @@ class SampleSelection:
             self.how = "They are those of the training that is resumed."
 
     def share(self, count: int) -> int:
-        """How many of the first `count` samples of all processes, taken from each in turn, are those of this one."""
+        """Returns how many of the first `count` samples, taken from all processes in turn, belong to this process."""
         in_turn = sorted((number, rank) for rank, quota in enumerate(self._quotas) for number in range(quota))
         return sum(rank == self._rank for _, rank in in_turn[:count])
 
     def pick(self, batch_size: int) -> list[int]:
-        """Positions within the next batch of the samples that are followed."""
+        """Returns the positions in the next batch of the samples to follow."""
         begin = self._passed
         self._passed += batch_size
         return [i for i in range(batch_size) if begin + i in self.positions]
 
 
 def loader_length(loader: Any, num_batches: float) -> int | None:
-    """Samples that a loader will give to this process in `num_batches` batches, or `None` if it does not say."""
+    """Returns the number of samples in `num_batches` batches of a loader on this process, or `None` if unknown."""
     sampler = getattr(loader, "batch_sampler", None)
     batch_size = getattr(sampler, "batch_size", None) or getattr(loader, "batch_size", None)
     try:
@@ -105,7 +105,7 @@ def loader_length(loader: Any, num_batches: float) -> int | None:
 
 
 def evaluation_loaders(trainer: pl.Trainer) -> tuple[list[Any], list[float]]:
-    """The evaluation loaders in use, and how many batches each gives."""
+    """Returns the evaluation loaders in use, and the number of batches of each."""
     if trainer.sanity_checking:
         loaders, batches = trainer.val_dataloaders, trainer.num_sanity_val_batches
     elif trainer.testing:

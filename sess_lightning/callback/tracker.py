@@ -1,4 +1,4 @@
-"""What is gathered from one validation loader: the samples followed, the maps of this validation, the metrics."""
+"""State of one validation loader: the followed samples, their maps in this validation, the metrics."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ Curves = dict[str, dict[str, tuple[Tensor, float]]]
 
 
 class LoaderTracker:
-    """The followed samples of one loader and what one validation finds about them.
+    """The followed samples of one loader, and the results of the current validation.
 
     Args:
-        selection: which samples to follow.
-        metrics: cloned, so that loaders, SESS and the base method are measured apart.
+        selection: choice of the samples to follow.
+        metrics: metrics by name. They are cloned: every loader, SESS and the base method have their own.
         compare_base: measure the base method too.
-        rank: of this process.
+        rank: rank of this process.
 
     Attributes:
         hit_rule: tells whether the peak of a map is a hit.
-        places: process, batch and position of each sample followed.
+        places: process, batch and position in the batch of each followed sample.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LoaderTracker:
         self.begin()
 
     def begin(self) -> None:
-        """Forget what the last validation found, but keep its maps for metrics that compare."""
+        """Start a validation: discard the results of the last one, but keep its maps for metrics that compare."""
         self._previous, self._maps = self._maps, {prefix: {} for prefix in self._metrics}
         self._pending = list(range(len(self.places)))
         self.found = Explained()
@@ -66,7 +66,7 @@ class LoaderTracker:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Count the time spent inside."""
+        """Add the time spent inside to `seconds`."""
         start = time.perf_counter()
         try:
             yield
@@ -74,19 +74,22 @@ class LoaderTracker:
             self.seconds += time.perf_counter() - start
 
     def follow(self, samples: Samples, batch_idx: int, positions: Sequence[int]) -> None:
-        """Follow further samples, which passed by in batch `batch_idx` at these positions."""
+        """Add samples to follow, which are at these positions of batch `batch_idx`."""
         self._pending += range(len(self.places), len(self.places) + len(samples))
         self.places += [(self._rank, batch_idx, position) for position in positions]
         self.samples = self.samples + samples
 
     def due(self, batch_idx: int, last: bool) -> list[int]:
-        """Samples to explain at the end of this batch: those that came with it; at the last batch all that are left."""
+        """Returns the samples to explain at the end of this batch: its own, and at the last batch all that are left."""
         due = [i for i in self._pending if last or self.places[i][1] <= batch_idx]
         self._pending = [i for i in self._pending if i not in set(due)]
         return due
 
     def affordable(self, count: int, max_seconds: float | None) -> int:
-        """How many of the next `count` samples fit into the time; the first one shows what one costs."""
+        """Returns how many of the next `count` samples fit into `max_seconds`, by the mean time of those before.
+
+        With none explained yet it returns 1, to measure the time of one.
+        """
         if max_seconds is None:
             return count
         done = len(self.found)
@@ -97,7 +100,7 @@ class LoaderTracker:
     def update(
         self, predict: Callable[[Tensor], Tensor], found: Explained, squashed: Tensor, numbers: list[int]
     ) -> None:
-        """Measure what was found about the samples `numbers` and keep it on the CPU."""
+        """Update the metrics with the results of the samples `numbers`, and keep the results on the CPU."""
         for prefix, collection in self._metrics.items():
             maps, valid = (found.base_maps, found.base_valid) if prefix else (found.maps, found.valid)
             collection.to(squashed.device)
@@ -124,12 +127,12 @@ class LoaderTracker:
         return [self.hit_rule(*sample) for sample in samples]
 
     def _before(self, prefix: str, numbers: list[int], device: torch.device) -> list[Tensor] | None:
-        """Maps of these samples one validation ago, or None unless there is one of each."""
+        """Returns the maps of these samples one validation ago, or `None` unless all of them have one."""
         before = self._previous.get(prefix, {})
         return [before[n].to(device) for n in numbers] if all(n in before for n in numbers) else None
 
     def compute(self, strategy: Strategy) -> dict[str, Tensor]:
-        """The values to log, the same on every process: every process computes, also one without samples."""
+        """Returns the values to log by name of the key, the same on all processes. Collective call."""
         device = strategy.root_device
         counts = torch.tensor([len(self.found), int(self.found.valid.sum())], dtype=torch.float32, device=device)
         total, valid = strategy.reduce(counts, reduce_op="sum")
@@ -148,9 +151,9 @@ class LoaderTracker:
         return values
 
     def curves(self, strategy: Strategy) -> Curves:
-        """Mean curves `(steps + 1,)` on the CPU and the areas logged, by mode and `"SESS"` or `"base"`.
+        """Returns mean curves `(steps + 1,)` on the CPU and their areas, by mode and `"SESS"` or `"base"`.
 
-        Every process must call this, after `compute`.
+        Collective call, after `compute`.
         """
         curves: Curves = {}
         for prefix, collection in self._metrics.items():

@@ -1,4 +1,4 @@
-"""What a trainer is told before it starts: strategies that cannot work, monitors that would never see a value."""
+"""Checks of the trainer before it starts: strategies that cannot work, monitors that would not get a value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-# A strategy that shards weights needs all processes in every forward; probes run a different number on each.
+# A strategy that shards weights needs all processes in every forward; the number of forwards of a probe differs.
 _SHARDING = ("FSDPStrategy", "DeepSpeedStrategy", "ModelParallelStrategy", "XLAFSDPStrategy")
 
 
@@ -17,7 +17,7 @@ def refuse_sharding(strategy: Any) -> None:
     """Refuse strategies that shard the model's weights, by name.
 
     Raises:
-        MisconfigurationException: with the way out.
+        MisconfigurationException: if it does; names the strategies that work.
     """
     if any(kind.__name__ in _SHARDING for kind in type(strategy).__mro__):
         raise MisconfigurationException(
@@ -27,11 +27,11 @@ def refuse_sharding(strategy: Any) -> None:
 
 
 def monitor_warnings(trainer: pl.Trainer, prefix: str) -> Iterator[str]:
-    """Why monitors of this callback's keys would not work in this `fit`, in words for the user.
+    """Yields a warning for every monitor of this callback's keys that would not work in this `fit`.
 
     Args:
-        trainer: when `fit` starts, optimizers and callbacks set up.
-        prefix: of the keys.
+        trainer: at the start of `fit`, after optimizers and callbacks are set up.
+        prefix: first part of the keys.
     """
     monitors = {
         callback.monitor: callback

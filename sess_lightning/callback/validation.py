@@ -1,4 +1,4 @@
-"""What `SESSCallback` does at each hook of the trainer: choose samples, explain, measure, report, log."""
+"""The work of `SESSCallback` at each hook of the trainer: choose samples, explain, measure, report, log."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ValidationWork(Callback):
     save_dir: str | None
 
     def _start(self) -> None:
-        """Set up what is remembered from validation to validation; needs the arguments."""
+        """Initialise the state that outlives one validation. Call it after the arguments are set."""
         self.last_results: dict[int, Explained] = {}
         self._trackers: dict[int, LoaderTracker] = {}
         self.reporter = self._new_reporter()
@@ -79,10 +79,10 @@ class ValidationWork(Callback):
                 continue
             if loader in self._trackers:
                 self._trackers[loader].begin()
-            else:  # on every process, also on one that will see no batch: all take part when values are computed
+            else:  # also on a process that will see no batch: computing the values is a collective call
                 self._trackers[loader] = self._new_tracker(trainer, loader)
 
-    def _capture(self, trainer: pl.Trainer, batch: Any, batch_idx: int, loader: int) -> None:
+    def _capture(self, batch: Any, batch_idx: int, loader: int) -> None:
         """Clone the chosen samples before `validation_step` can change its batch."""
         tracker = self._trackers.get(loader)
         if tracker is None or tracker.complete:
@@ -120,7 +120,7 @@ class ValidationWork(Callback):
         return LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
 
     def _explain(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int, loader: int) -> None:
-        """Explain what is due at this batch, with the weights that the validation itself uses."""
+        """Explain the samples that are due at this batch, with the weights that the validation itself uses."""
         tracker = self._trackers.get(loader)
         if tracker is None or self._failed:
             return
@@ -140,7 +140,7 @@ class ValidationWork(Callback):
             with self._guarded(), tracker.timed(), self._probing(trainer, pl_module):
                 drawn = tracker.selection.share(self.num_images) if self.reporter.draws(trainer) else 0
                 self._explain_samples(tracker, pl_module, part, second=max(0, drawn - len(tracker.found)))
-                self._say_once(trainer, tracker.found)
+                self._say_once(tracker.found)
 
     def _explain_samples(
         self, tracker: LoaderTracker, pl_module: pl.LightningModule, numbers: list[int], second: int
@@ -177,7 +177,7 @@ class ValidationWork(Callback):
             tracker.complete = True
             values: dict[str, Tensor] = {}
             if not failures:
-                with self._guarded():  # what fails here fails on every process: all compute from the same states
+                with self._guarded():  # the states are the same on all processes, so a failure here is one on all
                     values = tracker.compute(trainer.strategy)
             if not values:
                 continue
@@ -210,7 +210,7 @@ class ValidationWork(Callback):
         )
 
     def _draw(self, trainer: pl.Trainer, tracker: LoaderTracker, suffix: str, values: Iterable[str]) -> None:
-        """Tell the loggers more than numbers, about samples of all processes."""
+        """Send pictures, text and charts to the loggers. Collective call."""
 
         def settings() -> Settings:
             return sess_settings(self.sess, list(tracker.samples.images)), settings_of(self, leave_out=("sess",))
@@ -228,7 +228,7 @@ class ValidationWork(Callback):
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """A monitor must not kill a run that it has watched well before."""
+        """After a first good validation, turn an exception into a warning and skip the rest of this validation."""
         try:
             yield
         except Exception:
@@ -239,7 +239,7 @@ class ValidationWork(Callback):
 
     @contextmanager
     def _probing(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[None]:
-        """The model under a probe, in the trainer's precision, its output turned into logits."""
+        """Run the model under a probe, in the trainer's precision, with `logits_fn` applied to its output."""
         hook = None
         if self.logits_fn is not None:
             logits_fn = self.logits_fn
@@ -251,7 +251,7 @@ class ValidationWork(Callback):
             if hook is not None:
                 hook.remove()
 
-    def _say_once(self, trainer: pl.Trainer, found: Explained) -> None:
+    def _say_once(self, found: Explained) -> None:
         layer = getattr(self.sess.method, "resolved_layer", None)
         if layer and layer not in self._said:
             self._said.add(layer)

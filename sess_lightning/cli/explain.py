@@ -109,7 +109,7 @@ def explain(
 
 @dataclass
 class _Setting:
-    """What all photos have in common."""
+    """Network, SESS and options, the same for all photos."""
 
     network: Network
     sess: SESS
@@ -132,14 +132,14 @@ class _Setting:
     ) -> _Setting:
         where = chosen_device(device)
         network.module.to(where)
-        # One forward before work starts: how many classes there are, and whether a window of this size will do.
+        # One forward before work starts gives the number of classes, and fails if the network refuses this window size.
         blank = [torch.zeros(3, *sess.window_for([]))]
         outputs = sess.whole_image_logits(network.module, blank, sess.window_for([])).shape[1]
         heading = method.rpartition(".")[2]
         return cls(network, sess, heading, with_sess, chosen_class(target, names, outputs), names, where)
 
     def write(self, photo: Photo, job: PhotoTask) -> str:
-        """Explain a photo, write its figure and its maps, and say what was found."""
+        """Explain a photo, write its figure and its maps, and return the lines to print."""
         image = TF.normalize(photo.picture.to(self.device) / 255, list(self.network.mean), list(self.network.std))
         scores = self._probabilities(image)
         ranked = scores.argsort(descending=True, stable=True).tolist()
@@ -159,10 +159,10 @@ class _Setting:
         return "\n".join([f"{job.photo} ({sizes} pixels)", *lines, f"{'':8}  {job.result}.png, .npy"])
 
     def _probabilities(self, image: Tensor) -> Tensor:
-        """Of every class, for the whole photo squashed to the window, as SESS finds the predicted one."""
+        """Returns every class's probability for the whole photo squashed to the window, as SESS predicts the class."""
         sess = self.sess
         logits = sess.whole_image_logits(self.network.module, [image], sess.window_for([]))
-        count = max(logits.shape[1], 2)  # a single output tells two classes apart
+        count = max(logits.shape[1], 2)  # a single logit stands for two classes
         return class_scores(logits.expand(count, -1), torch.arange(count, device=logits.device), sess.activation).cpu()
 
     def _row(self, photo: Photo, image: Tensor, target: int, score: float) -> PhotoRow:

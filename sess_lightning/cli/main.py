@@ -36,7 +36,7 @@ _BENCHMARKS: dict[str, Callable[..., None]] = {
 
 
 class SESSCLI(LightningCLI):
-    """LightningCLI that ends by saying what the callback measured and how to look at it."""
+    """LightningCLI that prints a summary of the callback's metrics at the end."""
 
     def after_fit(self) -> None:
         """Print the summary of the last validation."""
@@ -56,10 +56,10 @@ class SESSCLI(LightningCLI):
 
 
 def summary(trainer: Trainer) -> str:
-    """Base method against SESS in the last validation, and the TensorBoard command.
+    """Returns a table of base method and SESS in the last validation, and the TensorBoard command.
 
     Args:
-        trainer: after `fit`, `validate` or `test`.
+        trainer: the trainer after `fit`, `validate` or `test`.
     """
     metrics = trainer.callback_metrics
     lines = []
@@ -80,7 +80,7 @@ def summary(trainer: Trainer) -> str:
 
 
 def main(args: ArgsType = None) -> int | None:
-    """Entry point of the console command; gives the exit code where a command has one."""
+    """Entry point of the console command; returns the exit code of `explain` and `benchmark`."""
     words = sys.argv[1:] if args is None else args
     if isinstance(words, list) and words[:1] == ["explain"]:
         return _explain(words[1:])
@@ -99,7 +99,7 @@ def main(args: ArgsType = None) -> int | None:
 
 
 def _benchmark(words: list[str]) -> int:
-    """`sess-lightning benchmark NAME`: wrong arguments end in a message, and what goes wrong later in a traceback."""
+    """Run `sess-lightning benchmark NAME`: wrong arguments end in a message, later errors in a traceback."""
     parser = ArgumentParser(prog="sess-lightning benchmark")
     parser.add_argument("--config", action="config", help=_CONFIG_HELP)
     commands = parser.add_subcommands(required=True)
@@ -137,7 +137,7 @@ def _benchmark_parser(benchmark: Callable[..., None]) -> ArgumentParser:
 
 
 def _explain(words: list[str]) -> int:
-    """`sess-lightning explain`: a parser of its own, as any number of photos stand before the options."""
+    """Run `sess-lightning explain`, whose parser takes any number of photos before the options."""
     description = (explain.__doc__ or "").partition("Args:")[0]
     parser = ArgumentParser(prog="sess-lightning explain", description=description)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders and glob patterns")
@@ -146,5 +146,5 @@ def _explain(words: list[str]) -> int:
 
 
 def _underscored(words: list[str]) -> list[str]:
-    """`--num-scales` as well as `--num_scales`: the shell's usage beside Python's."""
+    """Replace the hyphens in names of options by underscores: `--num-scales` is the same as `--num_scales`."""
     return [re.sub(r"^--[a-z-]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]

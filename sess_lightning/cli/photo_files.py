@@ -1,4 +1,4 @@
-"""Which photos the words on a command line mean, and where the results about each go."""
+"""Photos from the arguments of a command line, and the paths of their results."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from PIL import Image
 
 
 class PhotoTask(NamedTuple):
-    """A photo, and the path of its results without their suffix."""
+    """A photo, and the path of its results without suffix."""
 
     photo: Path
     result: Path
 
 
 def plan(words: Sequence[str], out: Path) -> list[PhotoTask]:
-    """All photos that `words` mean, each once, and for each a result of its own.
+    """Returns the photos that `words` name, each once, and a path for the results of each.
 
-    Results lie in `out` as the photos do in the folder that they have in common, so photos of the same name in
-    different folders do not overwrite each other; where names differ in the suffix only, results keep it.
+    Below `out`, the folders are those of the photos below their common folder, so that photos of the same name in
+    different folders do not overwrite each other. Where two names differ only in the suffix, the results keep it.
 
     Args:
-        words: files, folders, which are searched with their subfolders, and glob patterns. A file that is missing stays
-            in the list, so that it can be named when its turn comes.
-        out: folder of the results; photos in it are left out of a search.
+        words: files, folders, which are searched with their subfolders, and glob patterns. A missing file stays in the
+            list, and is reported when it is read.
+        out: folder of the results; a search of a folder leaves out the photos in it.
 
     Raises:
         ValueError: if a folder or pattern holds no photo, or a result would overwrite a photo.
@@ -67,7 +67,7 @@ def _found(word: str, out: Path) -> Iterator[Path]:
 def _is_photo(file: Path, folder: Path, out: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
     known = file.suffix.lower() in Image.registered_extensions()
-    # Results of an earlier run in a subfolder are no photos; a folder that is `out` itself is refused later.
+    # Results of an earlier run in a subfolder are not photos; where the folder is `out` itself, `plan` raises.
     is_result = _absolute(out) != _absolute(folder) and _absolute(out) in _absolute(file).parents
     return known and not hidden and not is_result and file.is_file()
 

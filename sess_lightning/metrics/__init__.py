@@ -1,6 +1,6 @@
 """Metrics of saliency maps: functions, and `torchmetrics.Metric` classes built on them.
 
-None holds the model, and none needs a Trainer: give `update` what `SESS` or any other method found.
+None holds the model or needs a Trainer: `update` takes the maps of `SESS` or of any other method.
 """
 
 from sess_lightning.metrics.drift import SaliencyDrift, saliency_drift

@@ -1,4 +1,4 @@
-"""What all metrics of this package share: flags, sums that are safe to add to, plotting."""
+"""Base class of all metrics of this package: flags, states that are sums, plotting."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SaliencyMetric(Metric):
 
     @contextmanager
     def _synced(self) -> Iterator[None]:
-        """Inside, the states are those of all processes, as in `compute`. Every process must enter."""
+        """Synchronise the states over all processes inside, as in `compute`. Collective call."""
         with self.sync_context(
             dist_sync_fn=self.dist_sync_fn,
             should_sync=self._to_sync and not self._is_synced,

@@ -1,4 +1,4 @@
-"""The image without information that insertion starts from and deletion ends at."""
+"""The baseline: the image without information with which insertion starts and deletion ends."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ BLURS = {"groupcam": (51, 50.0), "rise": (11, 5.0)}  # kernel size and sigma of 
 
 @dataclass(frozen=True)
 class BaselineChoice:
-    """Which baseline a curve is measured against.
+    """The baseline of a curve.
 
     Args:
         protocol: `"groupcam"` or `"rise"`: how `"blur"` blurs.
         baseline: `"zeros"`, `"blur"`, a tensor that broadcasts to the images, or a callable from images `(N, C, H,
             W)` to the same shape.
         kernel_size: odd size of the blur in pixels; `None`: the protocol's.
-        sigma: of the blur in pixels; `None`: the protocol's.
+        sigma: standard deviation of the blur in pixels; `None`: the protocol's.
 
     Raises:
         ValueError: naming the argument, what was expected and what came.
@@ -54,7 +54,7 @@ class BaselineChoice:
             raise ValueError(f"Expected argument `blur_sigma` to be a positive number or None, but got {self.sigma!r}.")
 
     def of(self, images: Tensor, numbers: list[int], count: int) -> Tensor:
-        """The baselines of images `(N, C, H, W)`, which are those with `numbers` out of `count` samples.
+        """Returns the baselines of images `(N, C, H, W)`, which have the indices `numbers` among `count` samples.
 
         Raises:
             ValueError: if the baseline tensor or the callable's result does not fit the images.
@@ -81,10 +81,10 @@ class BaselineChoice:
 
 
 def gkern_profile(kernel_size: int, sigma: float) -> Tensor:
-    """The 1-D profile of RISE's `gkern`, float64: much flatter than a sampled Gaussian.
+    """Returns the 1-D profile of RISE's `gkern`, float64: much flatter than a sampled Gaussian.
 
-    RISE filters a single 1 in a window of `kernel_size` pixels with a Gaussian cut off at 4 sigma, and what leaves
-    the window is mirrored back into it.
+    RISE filters a single 1 in the middle of `kernel_size` pixels with a Gaussian cut off at 4 sigma; the part outside
+    the window is mirrored into it.
 
     Args:
         kernel_size: odd number of pixels.
@@ -97,9 +97,10 @@ def gkern_profile(kernel_size: int, sigma: float) -> Tensor:
     radius = int(4 * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1)
     weights = torch.exp(-(offsets.double() ** 2) / (2 * sigma**2))
-    # mirrored with the edge repeated, so with a period of 2 * kernel_size
+    # Mirroring repeats the edge pixel, so positions have a period of 2 * kernel_size: the window and its mirror image.
     position = (offsets + kernel_size // 2) % (2 * kernel_size)
     position = torch.where(position < kernel_size, position, 2 * kernel_size - 1 - position)
+    # Add up the weights that fall on the same pixel of the window.
     return torch.zeros(kernel_size, dtype=torch.float64).scatter_add(0, position, weights / weights.sum())
 
 
@@ -127,7 +128,7 @@ def _check_kernel(kernel_size: Any) -> None:
         )
 
 
-@functools.cache  # once per process and kernel: a validation would repeat it for every batch
+@functools.cache  # warn once per process and kernel size, not for every batch of a validation
 def _warn_shrunk(kernel_size: int) -> None:
     warnings.warn(
         f"The blur's kernel of {kernel_size} pixels does not fit images under {kernel_size // 2 + 1} pixels; for them "

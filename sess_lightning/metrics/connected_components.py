@@ -12,8 +12,8 @@ class ComponentBoxes:
     """Union-find over the pixels of an image that keeps the box and the area of every component.
 
     Args:
-        height: of the image.
-        width: of the image.
+        height: height of the image in pixels.
+        width: width of the image in pixels.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -25,18 +25,21 @@ class ComponentBoxes:
         self.area = torch.ones_like(pixels)
 
     def roots(self, pixels: Tensor) -> Tensor:
-        """The representative of each pixel's component; halves the paths on the way."""
+        """Returns the root of each pixel's component, and shortens the paths to it."""
         found = self.parent[pixels]
+        # Go up two steps at a time until nothing changes; every pixel on the way is linked to its grandparent.
         while not torch.equal(above := self.parent[found], found):
             higher = self.parent[above]
             self.parent[found] = higher
             found = higher
-        self.parent[pixels] = found
+        self.parent[pixels] = found  # the next search from these pixels takes one step
         return found
 
     def join(self, a: Tensor, b: Tensor) -> None:
         """Join the components of pixels `a` and `b`, `(E,)` each; the smaller root stays, so no cycle can arise."""
         joined = []
+        # Where several pairs name the same root, one round links it to the smallest of its partners only: repeat with
+        # the pairs whose roots still differ.
         while len(a):
             a, b = self.roots(a), self.roots(b)
             apart = a != b
@@ -46,7 +49,8 @@ class ComponentBoxes:
             joined.append(higher.unique())
         if not joined:
             return
-        children = torch.cat(joined)  # each former root once: it is none any more
+        # Every former root is listed once, as it is no root afterwards. Its box and area go to its new root.
+        children = torch.cat(joined)
         roots = self.roots(children)
         pairs = roots[:, None].expand(-1, 2)
         self.first.scatter_reduce_(0, pairs, self.first[children], "amin")
@@ -55,7 +59,7 @@ class ComponentBoxes:
 
 
 def boxes_by_level(levels: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """The 8-connected components of `levels >= t` for `t` from the highest level down to 0.
+    """Find the 8-connected components of `levels >= t` for `t` from the highest level down to 0.
 
     Args:
         levels: `(H, W)` long on the CPU; pixels below 0 belong to no component.
@@ -68,29 +72,29 @@ def boxes_by_level(levels: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     components = ComponentBoxes(height, width)
     flat = levels.flatten()
     a, b = _neighbours(height, width)
-    heights = torch.minimum(flat[a], flat[b])  # the level at which both ends are in
+    heights = torch.minimum(flat[a], flat[b])  # the highest level at which both pixels of a pair are active
     pixels, pixel_ends = _by_level(flat)
     edges, edge_ends = _by_level(heights)
-    before = 0
+    before = 0  # edges joined so far
     for level in range(len(pixel_ends) - 1, -1, -1):
         if level < len(edge_ends):
             new = edges[before : edge_ends[level]]
             components.join(a[new], b[new])
             before = edge_ends[level]
         active = pixels[: pixel_ends[level]]
-        roots = active[components.parent[active] == active]
+        roots = active[components.parent[active] == active]  # a root is its own parent
         yield level, torch.cat([components.first[roots], components.last[roots]], 1), components.area[roots]
 
 
 def _by_level(levels: Tensor) -> tuple[Tensor, list[int]]:
-    """Indices by descending level, and for each level from 0 how many are at least at it."""
+    """Returns indices by descending level, and for each level from 0 the number of entries at or above it."""
     order = levels.argsort(descending=True)
     counts = torch.bincount(levels[levels >= 0])
     return order, counts.flip(0).cumsum(0).flip(0).tolist()
 
 
 def _neighbours(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Every pair of pixels that touch, corners included, once."""
+    """Returns every pair of pixels that share an edge or a corner, once, as two lists of indices."""
     grid = torch.arange(height * width).view(height, width)
     pairs = (
         (grid[:, :-1], grid[:, 1:]),

@@ -1,4 +1,4 @@
-"""Saliency drift: how much the maps of the same samples changed since the last validation."""
+"""Saliency drift: the change of the same samples' maps since the last validation."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def saliency_drift(saliency: Tensor | Sequence[Tensor], previous: Tensor | Seque
     Raises:
         ValueError: if the maps differ in number or size.
 
-    Source: the cosine similarity of Adebayo et al.'s question, "Sanity checks for saliency maps", NeurIPS 2018, asked
-    between epochs instead of between a trained and a random model.
+    Source: Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018, compare the maps of a trained and a random
+    model; here those of two epochs are compared, by the cosine similarity.
 
     Example:
         >>> saliency_drift(torch.tensor([[[1.0, 0.0]], [[2.0, 0.0]]]), torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]))
@@ -48,7 +48,7 @@ def saliency_drift(saliency: Tensor | Sequence[Tensor], previous: Tensor | Seque
 
 
 class SaliencyDrift(SaliencyMetric):
-    """Mean drift of the maps between two validations: whether the model has settled on where to look.
+    """Mean drift of the maps of the same samples between two validations.
 
     `1 - mean over samples of <s, p> / (|s| |p|)`. Neither high nor low is better: a model drifts as long as it
     learns, and a model that does not learn does not drift.
@@ -86,7 +86,7 @@ class SaliencyDrift(SaliencyMetric):
 
     @property
     def skipped(self) -> int:
-        """Samples left out on this process since the last reset."""
+        """Number of samples left out on this process since the last reset."""
         return int(self.drift_skipped)
 
     def update(self, saliency: Tensor | Sequence[Tensor], previous: Tensor | Sequence[Tensor | None] | None) -> None:
@@ -107,11 +107,11 @@ class SaliencyDrift(SaliencyMetric):
         self._increase("drift_skipped", len(now) - counted.sum())
 
     def compute(self) -> Tensor:
-        """The mean drift; NaN where no sample counted."""
+        """Returns the mean drift; NaN where no sample counted."""
         return self.drift_sum / self.drift_total
 
 
 def _unit(one: Tensor) -> Tensor:
-    """The map at length 1, NaN if that cannot be; scaled first, as squares of large values overflow."""
-    scaled = one / one.abs().max()
+    """Returns the map divided by its norm; NaN for a map of zeros or with infinity."""
+    scaled = one / one.abs().max()  # squares of large values would overflow
     return scaled / scaled.norm()

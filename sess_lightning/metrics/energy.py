@@ -13,7 +13,7 @@ from sess_lightning.metrics.saliency_input import check_same_count, split_maps
 
 
 def pointing_energy(saliency: Tensor | Sequence[Tensor], masks: Tensor | Sequence[Tensor]) -> Tensor:
-    """The share of each map's energy inside its mask: `sum(S over the mask) / sum(S over the image)`.
+    """Returns the share of each map's energy inside its mask: `sum(S over the mask) / sum(S over the image)`.
 
     Args:
         saliency: `(N, H, W)` or a list of `(H, W)`; negative values count as 0.
@@ -89,7 +89,7 @@ class EnergyPointingGame(LocalisationMetric):
         objects: Sequence[Objects | None] | None,
         valid: Tensor | Sequence[bool] | None = None,
     ) -> None:
-        """Judge further samples; shapes are given in the docstring of the class.
+        """Add the shares of further samples; shapes are given in the docstring of the class.
 
         Raises:
             TypeError: if an argument is of a wrong type.
@@ -104,5 +104,5 @@ class EnergyPointingGame(LocalisationMetric):
         self._increase("energy_skipped", (~counted).sum())
 
     def compute(self) -> Tensor:
-        """The mean share, a scalar in [0, 1]; NaN where no sample counted."""
+        """Returns the mean share, a scalar in [0, 1]; NaN where no sample counted."""
         return self.energy_sum / self.energy_total

@@ -1,4 +1,4 @@
-"""Insertion and deletion: how a class's probability changes with the pixels, in the order of the saliency map.
+"""Insertion and deletion: the probability of a class while pixels change, in the order of the saliency map.
 
 A metric never holds the model: `update` is given `predict`, a function from images to logits.
 """
@@ -40,7 +40,7 @@ def perturbation_curve(
     activation: Activation | None = "softmax",
     batch_size: int | None = None,
 ) -> Tensor | list[Tensor]:
-    """The probability of each image's class while its pixels change, most salient first.
+    """Measure the probability of each image's class while its pixels change, most salient first.
 
     Insertion puts the image's pixels onto the baseline, deletion puts the baseline's pixels onto the image. Each step
     changes `ceil(HW / steps)` more pixels, in all channels; the untouched start and the finished end are both
@@ -108,7 +108,7 @@ def perturbation_curve(
 
 
 def area_under_curve(curves: Tensor) -> Tensor:
-    """Area `(...)` under curves `(..., n + 1)` by the trapezoid rule over a total width of 1.
+    """Returns the area `(...)` under curves `(..., n + 1)` by the trapezoid rule over a total width of 1.
 
     Raises:
         ValueError: if a curve has fewer than two points.
@@ -138,8 +138,10 @@ def _curves(
     scores = []
     predict_logits = _Predict(predict)
     for first in range(0, len(rank) * points, batch_size):
+        # Job number = image * points + step, so a batch may hold steps of several images.
         job = torch.arange(first, min(first + batch_size, len(rank) * points), device=rank.device)
         image, step = job // points, job % points
+        # Pixels whose rank is below the number of changed pixels come from the finish, the others from the start.
         changed = rank[image] < (step * per_step)[:, None, None]
         batch = torch.where(changed[:, None], finish[image], start[image])
         logits = predict_logits(batch)
@@ -182,8 +184,10 @@ class _Predict:
 
 
 def _rank(saliency: Tensor) -> Tensor:
-    """The place `(H, W)` of each pixel in the order of change; adding 0 makes -0 equal to 0 on every device."""
+    """Returns the place `(H, W)` of each pixel in the order of change, 0 first."""
+    # Adding 0 turns -0 into 0: some devices sort -0 before 0.
     order = torch.argsort(saliency.flatten() + 0.0, stable=True).flip(0)
+    # `order` lists pixels by place; scattering inverts it to places by pixel.
     places = torch.arange(len(order), device=order.device, dtype=torch.int32)
     return torch.empty_like(places).scatter_(0, order, places).view_as(saliency)
 
@@ -296,15 +300,15 @@ class _PerturbationAUC(SaliencyMetric):
             self._increase(f"{self.mode}_total", len(group))
 
     def compute(self) -> Tensor:
-        """The mean area, a scalar in [0, 1]; NaN where there was no sample."""
+        """Returns the mean area, a scalar in [0, 1]; NaN without samples."""
         return getattr(self, f"{self.mode}_sum") / getattr(self, f"{self.mode}_total")
 
     def mean_curve(self) -> Tensor:
-        """The mean curve of all samples of all processes, for plotting: every process must call it.
+        """Returns the mean curve of all samples of all processes, for plotting. Collective call.
 
         Returns:
             `(steps + 1,)`, over the share of steps done, 0 to 1. Curves with another number of points (small images, or
-            `pixels_per_step`) are resampled linearly. NaN where there was no sample.
+            `pixels_per_step`) are resampled linearly. NaN without samples.
         """
         with self._synced():
             return getattr(self, f"{self.mode}_curve") / getattr(self, f"{self.mode}_total")

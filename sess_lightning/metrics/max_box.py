@@ -1,4 +1,4 @@
-"""Maximal box accuracy: how well boxes cut out of the map at the best threshold fit those of the objects."""
+"""Maximal box accuracy: IoU of the objects' boxes and of boxes around the map's pixels above the best threshold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def best_box_ious(
     thresholds: int | Sequence[float] = 100,
     components: Components = "all",
 ) -> Tensor:
-    """The best IoU, at each threshold, between a box around the salient pixels and a box of the objects.
+    """Returns the best IoU, at each threshold, of a box around salient pixels and a box of the objects.
 
     The map is min-max normalised; the pixels at or above the threshold fall into 8-connected components, each with its
     tightest box. Computed on the CPU.
@@ -64,7 +64,7 @@ def best_box_ious(
 
 
 class MaxBoxAccuracy(LocalisationMetric):
-    """Share of samples whose object can be boxed out of the map at one threshold for all. Higher is better.
+    """Share of samples whose object is localised by a box around the map at one common threshold. Higher is better.
 
     `MaxBoxAcc(d) = max over t of mean over samples of [best IoU at threshold t >= d]`; `compute` averages it over the
     IoU thresholds `d`.
@@ -77,8 +77,8 @@ class MaxBoxAccuracy(LocalisationMetric):
     As output of `compute` and `forward`: a scalar in [0, 1]; NaN where no sample counted.
 
     Args:
-        iou_thresholds: in (0, 1]. .3, .5 and .7 as in Choe et al.: from coarse to fine localisation.
-        thresholds: of the map, see `best_box_ious`.
+        iou_thresholds: values in (0, 1]. .3, .5 and .7 as in Choe et al.: from coarse to fine localisation.
+        thresholds: thresholds of the map, see `best_box_ious`.
         components: `"all"` or `"largest"`, see `best_box_ious`.
         kwargs: those of `torchmetrics.Metric`.
 
@@ -127,7 +127,7 @@ class MaxBoxAccuracy(LocalisationMetric):
         objects: Sequence[Objects | None] | None,
         valid: Tensor | Sequence[bool] | None = None,
     ) -> None:
-        """Judge further samples; shapes are given in the docstring of the class.
+        """Count hits of further samples; shapes are given in the docstring of the class.
 
         Raises:
             TypeError: if an argument is of a wrong type.
@@ -143,11 +143,11 @@ class MaxBoxAccuracy(LocalisationMetric):
         self._increase("max_box_skipped", len(samples) - finite.sum())
 
     def compute(self) -> Tensor:
-        """The mean over the IoU thresholds, a scalar in [0, 1]; NaN where no sample counted."""
+        """Returns the mean over the IoU thresholds, a scalar in [0, 1]; NaN where no sample counted."""
         return self._accuracies().mean()
 
     def iou_accuracies(self) -> Tensor:
-        """The accuracy `(D,)` at each of `iou_thresholds`, over all processes; every process must call it."""
+        """Returns the accuracy `(D,)` at each of `iou_thresholds` over all processes. Collective call."""
         with self._synced():
             return self._accuracies()
 
@@ -169,7 +169,7 @@ def _threshold_grid(thresholds: int | Sequence[float]) -> Tensor:
 
 
 def _map_ious(saliency: Tensor, boxes: Tensor, grid: Tensor, only_largest: bool) -> Tensor:
-    """The best IoU at each threshold `(T,)` for one map `(H, W)` and its pixel boxes `(M, 4)`."""
+    """Returns the best IoU at each threshold `(T,)` for one map `(H, W)` and its pixel boxes `(M, 4)`."""
     if not torch.isfinite(saliency).all():
         return torch.full((len(grid),), torch.nan)
     low, high = saliency.aminmax()
@@ -184,7 +184,7 @@ def _map_ious(saliency: Tensor, boxes: Tensor, grid: Tensor, only_largest: bool)
 
 
 def _box_ious(a: Tensor, b: Tensor) -> Tensor:
-    """IoU `(N, M)` of pixel boxes `(N, 4)` and `(M, 4)`; 0 for boxes without pixels."""
+    """Returns the IoU `(N, M)` of pixel boxes `(N, 4)` and `(M, 4)`; 0 for boxes without pixels."""
     first, last = torch.maximum(a[:, None, :2], b[:, :2]), torch.minimum(a[:, None, 2:], b[:, 2:])
     shared = (last - first).clamp(min=0).prod(-1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(-1) for boxes in (a, b)]

@@ -1,4 +1,4 @@
-"""Where the objects of a sample are: boxes or masks, read once for all metrics that compare saliency with them.
+"""Boxes or masks of the objects of a sample, for all metrics that compare saliency with them.
 
 Pixel (x, y) is inside a box iff `floor(x1) <= x < ceil(x2)`, and likewise for y.
 """
@@ -22,7 +22,7 @@ Objects = Mapping[str, Any]
 
 
 def boxes_to_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """The pixels inside any of the boxes, clipped to the image.
+    """Returns the pixels inside any of the boxes, clipped to the image.
 
     Args:
         boxes: `(N, 4)`: x1, y1, x2, y2 in pixels, or `tv_tensors.BoundingBoxes` of an upright format.
@@ -48,20 +48,22 @@ def _boxes_to_mask(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     left, top, right, bottom = pixel_boxes(boxes, size)[:, None].unbind(-1)
     rows = torch.arange(size[0], device=boxes.device)
     columns = torch.arange(size[1], device=boxes.device)
+    # A box is the outer product of its rows and columns, so the matrix product counts the boxes over each pixel.
     vertical = ((top <= rows) & (rows < bottom)).float()
     horizontal = ((left <= columns) & (columns < right)).float()
-    return vertical.T @ horizontal > 0  # sums of zeros and ones: no H x W mask per box
+    return vertical.T @ horizontal > 0  # without a mask (H, W) per box
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
-    """The tightest pixel boxes `(N, 4)` around masks `(N, H, W)`, long; zeros around an empty mask."""
+    """Returns the tightest pixel boxes `(N, 4)`, long, around masks `(N, H, W)`; zeros for an empty mask."""
     first_last = []
     for inside in (masks.any(1), masks.any(2)):  # columns (N, W), rows (N, H)
+        # argmax gives the first pixel of the mask; on the flipped axis, its distance from the end.
         length = inside.shape[1]
         first = inside.float().argmax(1)
         last = length - inside.flip(1).float().argmax(1)
         some = inside.any(1)
-        first_last.append((first * some, last * some))
+        first_last.append((first * some, last * some))  # argmax of an empty mask is 0 as well: clear its last
     (left, right), (top, bottom) = first_last
     return torch.stack([left, top, right, bottom], 1)
 
@@ -71,10 +73,10 @@ class ClassObjects:
     """The objects of the explained class in one sample.
 
     Attributes:
-        boxes: `(N, 4)`: those given, else the tightest around the masks.
+        boxes: `(N, 4)`: the given ones, else the tightest around the masks.
         masks: `(N, H, W)` bool, or None where only boxes were given.
-        crowd: `(N,)` bool: the region holds many objects.
-        distractor: an object of another class is in the image.
+        crowd: `(N,)` bool: whether the region holds many objects.
+        distractor: whether an object of another class is in the image.
     """
 
     boxes: Tensor
@@ -83,17 +85,17 @@ class ClassObjects:
     distractor: bool
 
     def fit(self, saliency: Tensor) -> Tensor:
-        """The map at the size of the objects' image: that of the masks; boxes have none of their own."""
+        """Returns the map resized to the masks; unchanged where there are only boxes, which refer to its size."""
         return saliency if self.masks is None else resize_map(saliency, (self.masks.shape[1], self.masks.shape[2]))
 
     def region(self, fitted: Tensor) -> Tensor:
-        """The union `(H, W)` bool of all objects, crowds too, on the grid and device of what `fit` returned."""
+        """Returns the union `(H, W)` bool of all objects, crowds too, at the size and on the device of `fitted`."""
         if self.masks is not None:
             return self.masks.to(fitted.device).any(0)
         return _boxes_to_mask(self.boxes.to(fitted.device), (fitted.shape[0], fitted.shape[1]))
 
     def pixel_boxes(self, fitted: Tensor) -> Tensor:
-        """One pixel box `(M, 4)` per object that is no crowd, on the CPU."""
+        """Returns one pixel box `(M, 4)` per object that is no crowd, on the CPU."""
         return pixel_boxes(self.boxes.cpu()[~self.crowd], (fitted.shape[0], fitted.shape[1]))
 
 
@@ -158,7 +160,7 @@ class LocalisationMetric(SaliencyMetric):
 
     @property
     def skipped(self) -> int:
-        """Samples left out on this process since the last reset, e.g. without an object of the class."""
+        """Number of samples left out on this process since the last reset, e.g. without an object of the class."""
         return int(getattr(self, self.skipped_state))
 
     def _judged(
@@ -168,7 +170,7 @@ class LocalisationMetric(SaliencyMetric):
         objects: Sequence[Objects | None] | None,
         valid: Tensor | Sequence[bool] | None,
     ) -> list[Sample]:
-        """The samples that can be judged; counts the others as skipped."""
+        """Returns the samples that have an object of their class, and counts the others as skipped."""
         maps = split_maps(saliency)
         classes = check_targets(targets, len(maps)).tolist()
         informative = check_valid(valid, len(maps))
@@ -205,7 +207,7 @@ class LocalisationMetric(SaliencyMetric):
 
 
 def _regions(sample: Objects, name: str) -> tuple[Tensor, Tensor | None]:
-    """Boxes `(N, 4)`, where need be those around the masks, and masks `(N, H, W)` bool or None."""
+    """Returns boxes `(N, 4)`, those around the masks if none are given, and masks `(N, H, W)` bool or None."""
     if not isinstance(sample, Mapping):
         raise TypeError(f"Expected {name} to be a dict or None, but got {type(sample).__name__}.")
     masks = None
@@ -229,7 +231,7 @@ def _regions(sample: Objects, name: str) -> tuple[Tensor, Tensor | None]:
 
 
 def _flags(sample: Objects, key: str, count: int, name: str) -> Tensor:
-    """The entry `key` on the CPU, `(count,)`; zeros where an optional one is missing."""
+    """Returns the entry `key` `(count,)` on the CPU; zeros where an optional one is missing."""
     if key not in sample and key != "labels":
         return torch.zeros(count, dtype=torch.bool)
     if key not in sample:

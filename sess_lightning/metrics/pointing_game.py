@@ -18,7 +18,7 @@ Subset = Literal["all", "difficult"]
 
 
 def pointing_hits(points: Tensor, masks: Tensor | Sequence[Tensor], tolerance: float = 15) -> Tensor:
-    """Whether points lie on, or nearer than `tolerance` to, a pixel of their masks.
+    """Returns whether points lie on, or nearer than `tolerance` to, a pixel of their masks.
 
     Distances are measured between pixel indices and are strict: a pixel at exactly `tolerance` is a miss.
 
@@ -63,7 +63,8 @@ def _hit(point: Tensor, mask: Tensor, tolerance: float) -> Tensor:
     if mask.ndim != 2:
         raise ValueError(f"Expected every mask of argument `masks` to have shape (H, W), but got {tuple(mask.shape)}.")
     if tolerance == 0:
-        point = (point + 0.5).floor()
+        point = (point + 0.5).floor()  # the nearest pixel
+    # Squared distance of every pixel of the mask from the point.
     horizontal = torch.arange(mask.shape[1], device=point.device, dtype=point.dtype) - point[0]
     vertical = torch.arange(mask.shape[0], device=point.device, dtype=point.dtype) - point[1]
     squares = vertical[:, None] ** 2 + horizontal**2
@@ -155,7 +156,7 @@ class PointingGame(LocalisationMetric):
         objects: Sequence[Objects | None] | None,
         valid: Tensor | Sequence[bool] | None = None,
     ) -> None:
-        """Judge further samples; shapes are given in the docstring of the class.
+        """Count hits of further samples; shapes are given in the docstring of the class.
 
         Raises:
             TypeError: if an argument is of a wrong type.
@@ -167,13 +168,14 @@ class PointingGame(LocalisationMetric):
         rows = self._rows([sample.target for sample in samples])
         hits, counted = zip(*(self._judge(sample) for sample in samples), strict=True)
         counts = torch.stack([torch.stack(hits), torch.stack(counted)]).long().to(self.device)  # (2, N)
+        # Sum over samples: (2, N, 1) times the one-hot rows (N, K) gives hits and counts by class (2, K).
         per_class = (counts[:, :, None] * rows.to(self.device)).sum(1)
         self._increase("pointing_correct", per_class[0])
         self._increase("pointing_total", per_class[1])
         self._increase("pointing_skipped", len(samples) - per_class[1].sum())
 
     def compute(self) -> Tensor:
-        """The accuracy, a scalar in [0, 1]; NaN where no sample counted."""
+        """Returns the accuracy, a scalar in [0, 1]; NaN where no sample counted."""
         hits, total = self.pointing_correct, self.pointing_total
         if self.average == "micro":
             return hits.sum() / total.sum()
@@ -184,9 +186,9 @@ class PointingGame(LocalisationMetric):
         return torch.where(seen > 0, sum_of_classes / len(total), torch.nan)
 
     def class_accuracies(self) -> Tensor:
-        """The accuracy of each class over the samples of all processes, `(num_classes,)`; NaN for classes never seen.
+        """Returns the accuracy `(num_classes,)` of each class over all processes; NaN for classes never seen.
 
-        Every process must call it.
+        Collective call.
 
         Raises:
             ValueError: if the metric was made without `num_classes`.
@@ -200,7 +202,7 @@ class PointingGame(LocalisationMetric):
             return self.pointing_correct / self.pointing_total
 
     def _judge(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        """Whether the sample is a hit, and whether it counts; nothing waits for the device."""
+        """Returns whether the sample is a hit and whether it counts, as tensors: nothing waits for the device."""
         region = sample.objects.region(sample.saliency)
         index = sample.saliency.argmax()
         width = sample.saliency.shape[1]
@@ -212,7 +214,7 @@ class PointingGame(LocalisationMetric):
         return hit & counts, counts
 
     def _rows(self, classes: list[int]) -> Tensor:
-        """Which row of the states each sample belongs to, one-hot `(N, num_classes or 1)`."""
+        """Returns the row of the states that each sample belongs to, one-hot `(N, num_classes or 1)`."""
         if self.num_classes is None:
             return torch.ones(len(classes), 1, dtype=torch.long)
         if max(classes) >= self.num_classes or min(classes) < 0:

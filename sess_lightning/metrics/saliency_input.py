@@ -1,4 +1,4 @@
-"""Saliency maps as the metrics take them: a tensor `(N, H, W)`, or a list of `(H, W)` where the sizes differ."""
+"""Reads the saliency maps that metrics are given: a tensor `(N, H, W)`, or a list of `(H, W)` of any sizes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 def split_maps(saliency: Tensor | Sequence[Tensor], name: str = "saliency") -> list[Tensor]:
-    """One map `(H, W)` per sample, float64 or else in float32, which holds every value of half precision.
+    """Returns one map `(H, W)` per sample: float64 and float32 as they are, other types converted to float32.
 
     Args:
         saliency: `(N, H, W)`, or a list of `(H, W)`.
-        name: the argument that an error names.
+        name: name of the argument in error messages.
 
     Raises:
         TypeError: if `saliency` is neither a tensor nor a list of tensors, or complex.

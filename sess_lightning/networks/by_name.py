@@ -1,4 +1,4 @@
-"""Networks by name: this package's own, torchvision's, timm's; and what they expect of an image."""
+"""Networks by name, with weights, and the images that they expect."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sess_lightning.pixels import Size
 
 
 class Network(NamedTuple):
-    """A network with weights, and what it expects of an image."""
+    """A network with weights, and the images that it expects."""
 
     module: nn.Module
     input_size: Size  # height and width that it was trained on
@@ -26,13 +26,13 @@ class Network(NamedTuple):
 
 
 def build_network(name: str, num_classes: int, weights: str | None) -> nn.Module:
-    """The network `name` with `num_classes` outputs.
+    """Build the network `name` with `num_classes` outputs.
 
     Args:
         name: `"small_cnn"`, `"pointing_vgg16"`, `"pointing_resnet50"`, a torchvision classifier, or a timm model, which
-            may be written `timm:NAME`; of a name that both know, torchvision's is taken.
-        num_classes: outputs.
-        weights: path of a state_dict or checkpoint; `"DEFAULT"` or the name of any of torchvision's own, which are
+            may be written `timm:NAME`; a name that both have means torchvision's.
+        num_classes: number of outputs.
+        weights: path of a state_dict or checkpoint; `"DEFAULT"`, or the name of any of torchvision's weights, which are
             downloaded at their first use; `None` for random ones.
 
     Raises:
@@ -50,12 +50,12 @@ def build_network(name: str, num_classes: int, weights: str | None) -> nn.Module
 
 
 def load_network(name: str, weights: str, num_classes: int | None = None) -> Network:
-    """A network with weights, as many outputs as these have, and the size and normalisation that it was trained with.
+    """Load a network with weights, and find the size and normalisation of the images that it was trained on.
 
     Args:
         name: as in `build_network`.
-        weights: as in `build_network`; of a Lightning checkpoint the hyper-parameter `input_size` is heeded.
-        num_classes: outputs; `None` for those of the weights.
+        weights: as in `build_network`. The hyper-parameter `input_size` of a Lightning checkpoint overrides the size.
+        num_classes: number of outputs; `None` for that of the weights.
 
     Raises:
         ValueError, ModuleNotFoundError: as in `build_network`.
@@ -134,9 +134,10 @@ def _published(source: Source, name: str, num_classes: int | None, weights: str)
 
 
 def _outputs_of(stored: StoredWeights, network: nn.Module) -> int | None:
-    """How many outputs the stored weights have, where it is another number than the network's.
+    """Returns the number of outputs of the stored weights if it differs from the network's, else `None`.
 
-    The last entry of a classifier's state_dict belongs to its head, for all of torchvision's and nearly all of timm's.
+    The last entry of a classifier's state_dict belongs to its head, for all of torchvision's and nearly all of timm's
+    networks.
     """
     key, own = next(reversed(network.state_dict().items()))
     found = for_network(stored, network).get(key)

@@ -1,8 +1,8 @@
-"""The pointing game's networks: VGG16 and ResNet-50 as Caffe has them, for the weights that TorchRay publishes.
+"""The pointing game's networks: VGG16 and ResNet-50 as in Caffe, for the weights that TorchRay publishes.
 
 Both are fully convolutional, with multi-label heads of 20 (VOC) or 80 (COCO) classes, and give logits `(N, K, 1, 1)`
-for images of 224 x 224. Parts are called as in torchvision, except the classifier, which is `head`: by that name the
-weights of these modules are told from a published file, which has other shapes and Caffe's order of colours.
+for images of 224 x 224. The modules are named as in torchvision, except the classifier, which is `head`: by that name
+weights of these modules are distinguished from a published file, whose shapes and order of colours are Caffe's.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sess_lightning.data.voc07 import VOC_CLASSES
 
 POINTING_SIDE = 224
 _VGG_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # channels and number of convolutions
-_VGG_GRID = 7  # of the last features, which the head reads whole
-_VGG_SMALLEST = 193  # of which five poolings that round up leave that grid
+_VGG_GRID = 7  # side of the last features, which the first layer of the head covers
+_VGG_SMALLEST = 193  # smallest side that five poolings, rounding up, reduce to that grid
 
-# Modules of the published files, and of the networks here.
+# Names of modules: in the published files, and in the networks here.
 _HEADS = {"classifier.0": "head.0", "classifier.2": "head.3", "classifier.4": "head.6", "fc": "head"}
 _FIRST = ("features.0", "conv1")
 _CAFFE_NORM = re.compile(r"(bn\d|downsample\.\d)\.[01]\.(\w+)$")
@@ -41,7 +41,7 @@ class _PointingVGG16(nn.Sequential):
 
 
 class _GridConv2d(nn.Conv2d):
-    """A convolution, done as a linear layer where it reads the whole grid at once: many times faster on a CPU."""
+    """A convolution, computed as a linear layer where its kernel covers the whole grid: many times faster on a CPU."""
 
     def forward(self, grid: Tensor) -> Tensor:
         if grid.shape[-2:] != self.weight.shape[-2:]:
@@ -50,7 +50,7 @@ class _GridConv2d(nn.Conv2d):
 
 
 def pointing_vgg16(num_classes: int = len(VOC_CLASSES)) -> nn.Sequential:
-    """VGG16 without batch norm, its pooling rounding up, its linear layers as convolutions.
+    """VGG16 without batch norm, with pooling that rounds up and convolutions instead of linear layers.
 
     Args:
         num_classes: number of logits.
@@ -99,24 +99,25 @@ POINTING_NETWORKS = {"pointing_vgg16": pointing_vgg16, "pointing_resnet50": poin
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a published file under the names, in the shapes and with the colours of the networks here.
+    """Convert a published file to the names, shapes and order of colours of the networks here.
 
     Published are `vgg16_voc-b050e8c3.pth.tar`, `vgg16_coco-d82c8150.pth.tar`, `resnet50_voc-9ca920d6.pth.tar` and
     `resnet50_coco-e99468c5.pth.tar`. VGG16's linear layers are `classifier.0`, `.2` and `.4` there, ResNet-50's is
     `fc`; statistics and scale of its batch norms are modules `.0` and `.1` of their own; the first convolution takes
-    blue, green, red (as TorchRay's `benchmark/models.py` reads them). What these modules themselves stored is given
-    back as it is.
+    blue, green, red (as TorchRay's `benchmark/models.py` reads them). A state_dict of the networks here is returned
+    unchanged.
 
     Args:
-        state: names with tensors.
+        state: tensors by name.
     """
     if "fc.weight" not in state and "classifier.0.weight" not in state:
         return dict(state)
     found = {}
     for key, value in state.items():
+        # Batch norms: `bn1.0.running_mean` and `bn1.1.weight` become `bn1.running_mean` and `bn1.weight`.
         module, _, kind = _CAFFE_NORM.sub(r"\1.\2", key).rpartition(".")
         if kind == "weight" and module in _FIRST:
-            value = value.flip(1)  # the images are RGB
+            value = value.flip(1)  # blue, green, red to red, green, blue
         elif kind == "weight" and module in _HEADS:
             value = _as_convolution(value, _VGG_GRID if module == "classifier.0" else 1)
         found[f"{_HEADS.get(module, module)}.{kind}"] = value
@@ -124,7 +125,7 @@ def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def label_names(num_classes: int) -> Mapping[int, str] | None:
-    """The names of VOC's 20 classes or COCO's 80; None for other numbers.
+    """Returns the names of VOC's 20 classes or COCO's 80, or `None` for another number.
 
     Example:
         >>> label_names(20)[11], label_names(80)[0], label_names(80)[79], label_names(3)
@@ -133,15 +134,15 @@ def label_names(num_classes: int) -> Mapping[int, str] | None:
     coco = [
         name
         for name in FasterRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
-        if name not in ("__background__", "N/A")  # it counts with COCO's gaps
+        if name not in ("__background__", "N/A")  # torchvision keeps the unused indices of COCO
     ]
     names = {len(names): names for names in (VOC_CLASSES, coco)}.get(num_classes)
     return None if names is None else dict(enumerate(names))
 
 
 def _as_convolution(weight: Tensor, side: int) -> Tensor:
-    """The weight of a linear layer over a flat grid, as that of a convolution as large as the grid."""
+    """Reshape the weight of a linear layer over a flattened grid to that of a convolution as large as the grid."""
     flat = weight.flatten(1)
     if flat.shape[1] % (side * side):
-        return weight  # no such layer: loading says what does not fit
+        return weight  # of another network: `load_state_dict` reports the shape
     return flat.unflatten(1, (-1, side, side))

@@ -12,17 +12,16 @@ _LAYERS = ((16, 2), (32, 1), (64, 2), (64, 1), (96, 2), (128, 1))  # channels an
 def small_cnn(num_classes: int) -> nn.Sequential:
     """Six convolutions with batch norm and ReLU, global average pooling, one linear layer.
 
-    A picture of 64 x 64 leaves the convolutions as a grid of 8 x 8: fine enough for Grad-CAM to show something.
-    Averaging
-    over that grid before a single linear layer makes the class scores sums of local evidence, which is what
-    class activation maps take them for.
+    The last convolution gives a grid of 8 x 8 for an image of 64 x 64, which is fine enough for Grad-CAM. With average
+    pooling before a single linear layer, a class score is a sum over the positions of the grid, as class activation
+    maps assume.
 
     Args:
         num_classes: number of logits.
 
     Returns:
-        The network: `(N, 3, H, W)`, H and W at least 8, to logits `(N, num_classes)`. Its two parts are called
-        `features` and `head`.
+        The network: `(N, 3, H, W)`, H and W at least 8, to logits `(N, num_classes)`. Its two modules are `features`
+        and `head`.
 
     Example:
         >>> import torch

@@ -13,20 +13,20 @@ SUFFIXES = frozenset({".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors"})  
 
 
 class StoredWeights(NamedTuple):
-    """What a file of weights holds."""
+    """Content of a file of weights."""
 
     path: Path
     state: dict[str, Tensor]
-    options: dict[str, Any]  # the hyper-parameters that Lightning keeps in its checkpoints
+    options: dict[str, Any]  # hyper-parameters of a Lightning checkpoint
 
 
 def read_weights(path: Path) -> StoredWeights:
     """Read a state_dict, a dict that holds one as `state_dict`, a Lightning checkpoint or a safetensors file.
 
-    Nothing in the file is run: it is read with `weights_only=True`.
+    No code in the file is executed: it is read with `weights_only=True`.
 
     Raises:
-        ValueError: if there is no such file, or it holds no weights; says what does.
+        ValueError: if there is no such file, or it holds no weights; names the way to save them.
     """
     if not path.is_file():
         raise ValueError(f"Expected argument `weights` to be the path of a state_dict, but found no file {path}.")
@@ -50,9 +50,9 @@ def read_weights(path: Path) -> StoredWeights:
 
 
 def for_network(stored: StoredWeights, network: nn.Module) -> dict[str, Tensor]:
-    """The stored weights under the network's own names, without what a wrapper put before them.
+    """Returns the stored weights under the network's own names, without the prefix of a wrapper.
 
-    LightningModules store their network as `model.` or so, `DataParallel` as `module.`.
+    A LightningModule puts e.g. `model.` before the names, `DataParallel` `module.`.
     """
     first = next(iter(network.state_dict()), "")
     if not first or first in stored.state:
@@ -67,7 +67,7 @@ def load_weights(network: nn.Module, stored: StoredWeights, name: str) -> None:
     """Load stored weights into a network; half precision becomes the network's own.
 
     Raises:
-        ValueError: if they do not fit the network, which `name` is the user's word for.
+        ValueError: if they do not fit the network; it is called `name` in the message.
     """
     try:
         network.load_state_dict(for_network(stored, network))
