@@ -15,6 +15,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sess_lightning.callback.explainer import Explained, TargetRule
+from sess_lightning.callback.forward_view import ForwardFn
 from sess_lightning.callback.keys import build_metrics
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_sharding
 from sess_lightning.callback.validation import ValidationWork
@@ -71,6 +72,9 @@ class SESSCallback(ValidationWork):
         compare_base: also explain by the base method alone.
         batch_to_samples: function from a batch to `sess_lightning.samples.Samples`, for batches of an unusual form.
         logits_fn: function from the model's output to logits `(N, K)`.
+        forward_fn: function `(module, images, batch) -> output`, for models that are not called with images alone.
+            `images` `(N, C, H, W)` are parts of one sample's image or changed versions of it, `batch` is your batch
+            with that sample's row N times (tensors and lists as long as the batch; the rest as it is).
         dataloaders: numbers of the validation loaders to watch; `None` means all.
         mean: per-channel mean that the images were normalised with, for drawing only.
         std: per-channel standard deviation, likewise.
@@ -108,6 +112,7 @@ class SESSCallback(ValidationWork):
         compare_base: bool = True,
         batch_to_samples: Callable[[Any], Samples] | None = None,
         logits_fn: Callable[[Any], Tensor] | None = None,
+        forward_fn: ForwardFn | None = None,
         dataloaders: Sequence[int] | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
@@ -132,6 +137,7 @@ class SESSCallback(ValidationWork):
         self.target, self.compare_base = target, compare_base
         self.batch_to_samples = batch_to_samples
         self.logits_fn = logits_fn
+        self.forward_fn = forward_fn
         self.dataloaders = dataloaders
         self.mean, self.std = tuple(mean), tuple(std)
         self.max_seconds = max_seconds
@@ -156,13 +162,17 @@ class SESSCallback(ValidationWork):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check what depends on the trainer; the samples are chosen anew for every `fit`, `validate` and `test`."""
         refuse_sharding(trainer.strategy)
-        self._trackers = {}
+        self._trackers, self._view = {}, None
         self.reporter = self._new_reporter()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say which monitors would never see a value of this callback."""
         for warning in monitor_warnings(trainer, self.prefix):
             rank_zero_warn(warning)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let go of the module."""
+        self._view = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the pictures of the evolution over this `fit`; its loggers are still open."""
