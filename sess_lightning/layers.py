@@ -53,7 +53,7 @@ def find_target_layer(model: nn.Module, images: Tensor) -> str:
     Raises:
         ValueError: if no module gives a spatial map.
     """
-    calls, num_classes = _trace(model, images[:1])
+    calls, num_classes = _trace(model, images[:2])  # two, as some models drop a batch of one
     size = (images.shape[-2], images.shape[-1])
     call = _token_norm(calls, size) or _last_map(calls, size, num_classes)
     if call is None:
