@@ -94,7 +94,7 @@ def twice(images: Tensor) -> Tensor:
 
 
 def accepts_one(model: nn.Module, images: Tensor) -> bool:
-    """Whether a model takes a batch of one: a `squeeze()` drops it, and the next layer may fail.
+    """Whether a model takes a batch of one: a `squeeze()` drops it, and the output has no row, or the next layer fails.
 
     Args:
         model: any classifier; left as it is.
@@ -107,13 +107,13 @@ def accepts_one(model: nn.Module, images: Tensor) -> bool:
 
 
 def _runs(model: nn.Module, images: Tensor, layout: torch.memory_format) -> bool:
+    """Whether the model's own output has a row for each image."""
     try:
-        _logits(model, images, layout)
+        return len(read_logits(_output(model, images, layout))) == len(images)
     except torch.OutOfMemoryError:
         raise
     except Exception:
         return False
-    return True
 
 
 def _tried(model: nn.Module, images: Tensor, first: bool) -> torch.memory_format:
@@ -136,17 +136,20 @@ def _tried(model: nn.Module, images: Tensor, first: bool) -> torch.memory_format
 
 
 def _logits(model: nn.Module, images: Tensor, layout: torch.memory_format) -> Tensor:
-    """Logits of one forward of a copy of the images that leaves no trace."""
+    return read_logits(_output(model, images, layout), len(images)).detach()
+
+
+def _output(model: nn.Module, images: Tensor, layout: torch.memory_format) -> Any:
+    """What the model gives for a copy of the images; it leaves no trace."""
     with probe(model):
         copied = images.detach().clone(memory_format=layout)
         try:
-            output = model(copied)
+            return model(copied)
         except _CALLED_WRONGLY as error:
             raise TypeError(
                 f"Could not call the {type(model).__name__} with a batch of images alone, `model(images)`: "
                 f"{type(error).__name__}: {error}\n{_FORWARD_FN}"
             ) from error
-        return read_logits(output, len(images)).detach()
 
 
 def _differ(plain: Tensor, turned: Tensor) -> bool:

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import groupby
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -21,12 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Tensors up to this many bytes are copied by every probe, in one piece; of larger ones (an average of the weights) those
-# that a forward is known to write.
+# Tensors up to this many bytes are copied by every probe, in one piece; of larger ones (an average of the weights),
+# those that a forward is known to write.
 _SMALL = 2**20
 _SCANNED = 10_000  # items of a list or dict among which tensors are looked for
 _OWN = frozenset(vars(nn.Module()))  # what every module has: tables of hooks and children, the training flag
-_TABLES = ("_buffers", "_parameters", "_modules", "_non_persistent_buffers_set")
+_TABLES = ("_buffers", "_parameters", "_modules")
 _CONSTANT = frozenset({int, float, bool, str, tuple, type(None), torch.Size, torch.dtype, torch.device, type(len)})
 _MISSING = object()
 
@@ -89,8 +88,9 @@ class _Snapshot:
         self._pieces = _pieces(self._small)
 
     def restore(self) -> None:
+        same = operator.is_
         for table, before in self._dicts:
-            if not _same(table, before):
+            if len(table) != len(before) or not all(map(same, table.values(), before.values())):
                 _refill(table, before)
         for undo in self._undo:
             undo()
@@ -109,9 +109,16 @@ class _Snapshot:
                 self._keep_tensor(module, name, buffer)
             return
         own = vars(module)
-        self._dicts.append((own, dict(own)))
+        self._dicts.append((own, own.copy()))
+        for name, buffer in own["_buffers"].items():
+            if buffer is not None:
+                self._keep_tensor(module, name, buffer)
+        if type(module).__module__.startswith("torch.nn.modules"):
+            # Layers of torch write nothing but their buffers: what others may do to them is replace a part.
+            self._dicts += [(table, table.copy()) for table in (own["_buffers"], own["_modules"]) if table]
+            return
         for name in _TABLES:
-            self._keep_container(module, name, own[name])
+            self._dicts.append((own[name], own[name].copy()))
         for name, value in own.items():
             if type(value) not in _CONSTANT and name not in _OWN:
                 self._keep(module, name, value)
@@ -142,17 +149,16 @@ class _Snapshot:
             self._dicts.append((container, dict(container)))
         else:
             self._undo.append(partial(_refill_container, container, list(container)))
-        if len(container) <= _SCANNED and name not in ("_modules", "_parameters"):
+        if len(container) <= _SCANNED:
             for item in container.values() if isinstance(container, dict) else container:
                 if type(item) not in _CONSTANT:
                     self._keep(module, name, item)
 
     def _keep_tensor(self, module: nn.Module, name: str, tensor: Tensor) -> None:
-        if isinstance(tensor, nn.Parameter) or id(tensor) in self._seen or tensor.device.type == "meta":
+        if id(tensor) in self._seen or isinstance(tensor, nn.Parameter) or tensor.is_meta:
             return
         self._seen.add(id(tensor))
-        plain = tensor.layout is torch.strided and not tensor.is_quantized
-        if plain and tensor.numel() * tensor.element_size() <= _SMALL:
+        if tensor.layout is torch.strided and not tensor.is_quantized and tensor.nbytes <= _SMALL:
             self._small.append(tensor)
             return
         needed = module not in _written or name in _written[module]
@@ -169,8 +175,7 @@ class _Piece(NamedTuple):
     values: Tensor
 
     def restore(self) -> None:
-        same_shapes = all(tensor.shape == shape for tensor, shape in zip(self.tensors, self.shapes, strict=True))
-        if same_shapes and _equal(_flat(self.tensors), self.values):
+        if [tensor.shape for tensor in self.tensors] == self.shapes and _equal(_flat(self.tensors), self.values):
             return
         counts = [shape.numel() for shape in self.shapes]
         for tensor, shape, value in zip(self.tensors, self.shapes, self.values.split(counts), strict=True):
@@ -178,19 +183,17 @@ class _Piece(NamedTuple):
 
 
 def _pieces(tensors: Iterable[Tensor]) -> list[_Piece]:
-    def kind(tensor: Tensor) -> tuple[str, str]:
-        return str(tensor.device), str(tensor.dtype)
-
-    pieces = []
+    groups: dict[tuple[torch.device, torch.dtype, bool], list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.device, tensor.dtype, tensor.ndim == 0), []).append(tensor)
     with torch.no_grad():
-        for _, group in groupby(sorted(tensors, key=kind), key=kind):
-            alike = list(group)
-            pieces.append(_Piece(alike, [tensor.shape for tensor in alike], _flat(alike)))
-    return pieces
+        return [_Piece(alike, [tensor.shape for tensor in alike], _flat(alike)) for alike in groups.values()]
 
 
 def _flat(tensors: list[Tensor]) -> Tensor:
-    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+    if all(tensor.ndim == 0 for tensor in tensors):
+        return torch.stack(tensors).detach()
+    return torch.cat([tensor if tensor.ndim == 1 else tensor.reshape(-1) for tensor in tensors]).detach()
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
@@ -228,10 +231,6 @@ def _restore_large(large: _Large) -> None:
             "it is put back. Write it in training mode only (`if self.training`) to be safe.",
             stacklevel=2,
         )
-
-
-def _same(table: dict[Any, Any], before: dict[Any, Any]) -> bool:
-    return len(table) == len(before) and all(map(operator.is_, table.values(), before.values()))
 
 
 def _refill(table: dict[Any, Any], before: dict[Any, Any]) -> None:

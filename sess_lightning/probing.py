@@ -37,7 +37,7 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
         forward_context: entered inside, e.g. the autocast context of a Lightning precision plugin.
 
     Raises:
-        RuntimeError: with the way out, if the model holds tensors that were made in inference mode.
+        RuntimeError: with the way out, if a gradient is wanted through tensors that were made in inference mode.
     """
     _keep_freed_memory()
     with ExitStack() as stack:
@@ -59,7 +59,8 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
             if "Inference tensors cannot be saved for backward" in str(error):
                 raise RuntimeError(
                     "The model holds a tensor that was made in inference mode (a cached position table, say), so no "
-                    "gradient can be computed through it. Pass Trainer(inference_mode=False)."
+                    "gradient can be computed through it. Pass Trainer(inference_mode=False). If its forward enters "
+                    "inference mode itself, write torch.no_grad() there, or take SESS('rise'), which needs no gradient."
                 ) from error
             raise
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sess_lightning.callback.explainer import Explained, TargetRule
+from sess_lightning.callback.forward_view import ForwardFn
 from sess_lightning.callback.keys import EVOLUTION, build_metrics
 from sess_lightning.callback.monitors import check_names, monitors_of, possible_names
 from sess_lightning.callback.sample_checks import checked_bands
@@ -76,6 +77,9 @@ class SESSCallback(ValidationWork):
         compare_base: also explain by the base method alone.
         batch_to_samples: function from a batch to `sess_lightning.samples.Samples`, for batches of an unusual form.
         logits_fn: function from the model's output to logits `(N, K)`.
+        forward_fn: function `(module, images, batch) -> output`, for models that are not called with images alone.
+            `images` `(N, C, H, W)` are parts of one sample's image or changed versions of it, `batch` is your batch
+            with that sample's row N times (tensors and lists as long as the batch; the rest as it is).
         dataloaders: numbers of the validation loaders to watch; `None` means all.
         mean: per-channel mean that the images were normalised with, for drawing only.
         std: per-channel standard deviation, likewise.
@@ -116,6 +120,7 @@ class SESSCallback(ValidationWork):
         compare_base: bool = True,
         batch_to_samples: Callable[[Any], Samples] | None = None,
         logits_fn: Callable[[Any], Tensor] | None = None,
+        forward_fn: ForwardFn | None = None,
         dataloaders: Sequence[int] | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
@@ -141,6 +146,7 @@ class SESSCallback(ValidationWork):
         self.target, self.compare_base = target, compare_base
         self.batch_to_samples = batch_to_samples
         self.logits_fn = logits_fn
+        self.forward_fn = forward_fn
         self.dataloaders = dataloaders
         self.mean, self.std = tuple(mean), tuple(std)
         self.max_seconds = max_seconds
@@ -166,7 +172,7 @@ class SESSCallback(ValidationWork):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check the strategy, and discard the samples: every `fit`, `validate` and `test` chooses its own."""
         refuse_sharding(trainer.strategy)
-        self._trackers = {}
+        self._trackers, self._view = {}, None
         self.reporter = self._new_reporter()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -176,6 +182,10 @@ class SESSCallback(ValidationWork):
         names = possible_names(self.metrics, self.compare_base)
         if names is not None:
             check_names(monitors_of(trainer, self.prefix), self.prefix, names)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Let go of the module."""
+        self._view = None
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the pictures of the evolution over this `fit`, while its loggers are still open."""

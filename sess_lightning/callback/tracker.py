@@ -35,6 +35,7 @@ class LoaderTracker:
     Attributes:
         hit_rule: tells whether the peak of a map is a hit.
         places: process, batch and position in the batch of each followed sample.
+        rows: with `forward_fn`, what `batch_row` took of each sample's batch.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class LoaderTracker:
         self.annotated: bool | None = None  # whether the batches hold objects; unknown before the first
         self.samples = Samples(images=[], labels=None, objects=None)
         self.places: list[Place] = []
+        self.rows: list[Any] = []  # of the batches that the samples came in, where the model needs them
         self._rank = rank
         # compute_groups=False: torchmetrics would merge metrics whose states happen to be equal after the first update.
         self._metrics = {"": MetricCollection({k: m.clone() for k, m in metrics.items()}, compute_groups=False)}

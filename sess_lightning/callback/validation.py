@@ -11,10 +11,11 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from sess_lightning.callback.explainer import Explained, Explainer, TargetRule, in_smaller_batches
+from sess_lightning.callback.forward_view import ForwardFn, ForwardView, batch_row
 from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import NUM_SAMPLES, SECONDS, VALID_FRACTION
 from sess_lightning.callback.logged_value import log_value
@@ -25,7 +26,7 @@ from sess_lightning.callback.sample_checks import check_bands, finite_images, no
 from sess_lightning.callback.sample_rows import DisplayOptions
 from sess_lightning.callback.selection import SampleSelection, evaluation_loaders, loader_length
 from sess_lightning.callback.tracker import LoaderTracker
-from sess_lightning.logits import read_logits
+from sess_lightning.forwarding import model_logits
 from sess_lightning.probing import probe
 from sess_lightning.render import drawn_channels, normalization_misfit
 from sess_lightning.samples import Samples, batch_to_samples
@@ -49,6 +50,7 @@ class ValidationWork(Callback):
     compare_base: bool
     batch_to_samples: Callable[[Any], Samples] | None
     logits_fn: Callable[[Any], Tensor] | None
+    forward_fn: ForwardFn | None
     dataloaders: Sequence[int] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -69,6 +71,7 @@ class ValidationWork(Callback):
         self._failed = False
         self._halved = False  # the batch size, after the device ran out of memory
         self._said: set[str] = set()
+        self._view: ForwardView | None = None  # of the module, with `forward_fn`
 
     def _begin(self, trainer: pl.Trainer) -> None:
         self._failed = False
@@ -104,6 +107,8 @@ class ValidationWork(Callback):
                 check_bands(self.bands, chosen.images)
                 self._note(notes_on_boxes(chosen))
                 tracker.follow(chosen, batch_idx, usable)
+                if self.forward_fn is not None:
+                    tracker.rows += [batch_row(batch, position, len(samples)) for position in usable]
 
     def _new_tracker(self, trainer: pl.Trainer, loader: int) -> LoaderTracker:
         loaders, num_batches = evaluation_loaders(trainer)
@@ -137,29 +142,35 @@ class ValidationWork(Callback):
             if count == 0:
                 return
             part, due = due[:count], due[count:]
-            with self._guarded(), tracker.timed(), self._probing(trainer, pl_module):
+            with self._guarded(), tracker.timed(), self._probing(trainer, pl_module) as model:
                 drawn = tracker.selection.share(self.num_images) if self.reporter.draws(trainer) else 0
-                self._explain_samples(tracker, pl_module, part, second=max(0, drawn - len(tracker.found)))
+                # With `forward_fn` one sample at a time: each has a batch of its own.
+                for numbers in [part] if self._view is None else [[number] for number in part]:
+                    if self._view is not None:
+                        self._view.row = tracker.rows[numbers[0]]
+                    second = max(0, drawn - len(tracker.found))
+                    self._explain_samples(tracker, model, pl_module.device, numbers, second)
                 self._say_once(tracker.found)
 
     def _explain_samples(
-        self, tracker: LoaderTracker, pl_module: pl.LightningModule, numbers: list[int], second: int
+        self, tracker: LoaderTracker, model: nn.Module, device: torch.device, numbers: list[int], second: int
     ) -> None:
-        samples = tracker.samples.pick(numbers, pl_module.device)
+        samples = tracker.samples.pick(numbers, device)
         try:
-            found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples, second)
+            found, squashed = Explainer(self.sess, self.compare_base, self.target)(model, samples, second)
         except torch.OutOfMemoryError:
             if self._halved:
                 raise
             self._halved = True
-            self.sess = in_smaller_batches(self.sess, list(samples.images), pl_module.device)
+            self.sess = in_smaller_batches(self.sess, list(samples.images), device)
             rank_zero_warn(
                 f"SESSCallback ran out of memory and goes on with SESS(batch_size={self.sess.batch_size}). Pass a "
                 "smaller batch_size from the start, or fewer num_samples."
             )
             torch.cuda.empty_cache()
-            found, squashed = Explainer(self.sess, self.compare_base, self.target)(pl_module, samples, second)
-        tracker.update(lambda images: read_logits(pl_module(images)), found, squashed, numbers)
+            found, squashed = Explainer(self.sess, self.compare_base, self.target)(model, samples, second)
+        # A copy, as a metric may need the images again and a model may write to its input.
+        tracker.update(lambda images: model_logits(model, images.clone()), found, squashed, numbers)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         several = len(evaluation_loaders(trainer)[0]) > 1
@@ -238,15 +249,22 @@ class ValidationWork(Callback):
             rank_zero_warn(f"SESSCallback failed and skips this validation:\n{traceback.format_exc()}")
 
     @contextmanager
-    def _probing(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[None]:
-        """Run the model under a probe, in the trainer's precision, with `logits_fn` applied to its output."""
+    def _probing(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[nn.Module]:
+        """Run the model under a probe, in the trainer's precision, with `logits_fn` applied to its output.
+
+        Yields:
+            The module to explain: the user's own, or a view of it that calls `forward_fn`.
+        """
+        model: nn.Module = pl_module
+        if self.forward_fn is not None:
+            model = self._view = self._view or ForwardView(pl_module, self.forward_fn)
         hook = None
         if self.logits_fn is not None:
             logits_fn = self.logits_fn
-            hook = pl_module.register_forward_hook(lambda module, args, output: logits_fn(output))
+            hook = model.register_forward_hook(lambda module, args, output: logits_fn(output))
         try:
             with probe(pl_module, trainer.precision_plugin.forward_context()):
-                yield
+                yield model
         finally:
             if hook is not None:
                 hook.remove()

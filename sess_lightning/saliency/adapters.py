@@ -20,6 +20,7 @@ from sess_lightning.saliency.masking import forward_count
 from sess_lightning.saliency.target_layer import TargetLayer
 
 Layer = str | nn.Module | None
+_NO_GRADIENT = ("does not require grad", "not have been used in the graph")
 
 
 def from_captum(
@@ -142,7 +143,15 @@ class _Adapter(BaseMethod):
         np.random.seed(0)
         with restored(model, frozen=True), torch.enable_grad():
             pixels = images.detach().clone().requires_grad_(True)
-            maps = self.maps(model, pixels, targets)
+            try:
+                maps = self.maps(model, pixels, targets)
+            except RuntimeError as error:
+                if not any(words in str(error) for words in _NO_GRADIENT):
+                    raise
+                raise RuntimeError(
+                    f"{self!r} found no gradient: {error}\nPossible causes: the model detaches its input or an "
+                    "activation, or runs a part in inference mode. RISE works with any model."
+                ) from error
         return Explanation(wide(maps.detach()))
 
     def maps(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

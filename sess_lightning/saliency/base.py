@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.forwarding import accepts_one, twice
+from sess_lightning.forwarding import accepts_one, model_logits, twice
 from sess_lightning.logits import check_targets, read_logits
 from sess_lightning.probing import probe, restored
+from sess_lightning.saliency.unfit_models import refuse_unfit
 
 
 @dataclass
@@ -49,6 +50,12 @@ class BaseMethod(ABC):
     single_pass: bool = False
     """Whether logits and maps come out of one forward pass, so that scoring the patches first would save nothing."""
 
+    needs_layer: bool = False
+    """Whether the output of a layer is read, which scripted networks do not show."""
+
+    needs_gradient: bool = True
+    """Whether a gradient is needed, which int8-quantised networks do not have."""
+
     def __call__(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
         """Explain one class for each image.
 
@@ -61,15 +68,16 @@ class BaseMethod(ABC):
             Maps `(N, h, w)` of the method's own resolution, and the logits `(N, K)` or `None`.
 
         Raises:
-            TypeError, ValueError: if the targets are unfit.
+            TypeError, ValueError: if the targets are unfit, or the model is of a kind that the method cannot explain.
             RuntimeError: if no gradient flows where the method needs one; says what may be the cause.
         """
+        refuse_unfit(model, type(self).__name__.strip("_"), self.needs_layer, self.needs_gradient)
         with probe(model):
             checked = check_targets(targets, len(images)).to(images.device, copy=True)
             if len(images) == 1 and not accepts_one(model, images):
                 return _first(self(model, twice(images), twice(checked)))
             # A copy, as the model may write to its input; outside inference mode, or no graph could be built on it.
-            with _range_checked(model, checked):
+            with _range_checked(model, images, checked):
                 return self.explain(model, images.detach().clone(), checked)
 
     @abstractmethod
@@ -150,8 +158,15 @@ def wide(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def _range_checked(model: nn.Module, targets: Tensor) -> Iterator[None]:
-    """Say which target is no class of the model once its first output is there: a GPU would fail without words."""
+def _range_checked(model: nn.Module, images: Tensor, targets: Tensor) -> Iterator[None]:
+    """Say which target is no class of the model once its first output is there: a GPU would fail without words.
+
+    A scripted model takes no hook: it is asked before, with one image.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        check_targets(targets, len(targets), model_logits(model, images[:1].clone()).shape[1])
+        yield
+        return
 
     def check(module: nn.Module, args: Any, output: Any) -> None:
         handle.remove()

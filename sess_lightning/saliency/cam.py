@@ -106,6 +106,7 @@ class CAM(LayerMethod):
     """
 
     single_pass = True
+    needs_gradient = False
 
     def __init__(self, target_layer: str | nn.Module | None = None, reshape: Reshape | None = None) -> None:
         super().__init__(target_layer, reshape)

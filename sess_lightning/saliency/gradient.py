@@ -95,7 +95,8 @@ def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> tuple[T
             raise RuntimeError(
                 f"No gradient of the class logit reaches the image: {error}\nPossible causes: the model detaches its "
                 "input or an activation, runs a part in inference mode, or has gradient checkpointing of the reentrant "
-                "kind (pass use_reentrant=False to torch.utils.checkpoint). GradCAM works with the first two."
+                "kind (pass use_reentrant=False to torch.utils.checkpoint). GradCAM works with the first two if its "
+                "layer is the last one there or behind it, and RISE with any."
             ) from error
     return gradient, logits.detach()
 

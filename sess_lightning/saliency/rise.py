@@ -39,6 +39,8 @@ class RISE(BaseMethod):
         torch.Size([2, 16, 16])
     """
 
+    needs_gradient = False
+
     def __init__(
         self,
         num_masks: int = 4000,

@@ -42,6 +42,8 @@ class ScoreCAM(LayerMethod):
         torch.Size([2, 8, 8])
     """
 
+    needs_gradient = False
+
     def __init__(
         self,
         target_layer: str | nn.Module | None = None,

@@ -131,6 +131,8 @@ class LayerMethod(BaseMethod):
         reshape: function from the layer's output to `(N, C, h, w)`; `None` recognises channels-last maps and tokens.
     """
 
+    needs_layer = True
+
     def __init__(self, target_layer: str | nn.Module | None = None, reshape: Reshape | None = None) -> None:
         self.target_layer, self.reshape = target_layer, reshape
         self._layer = TargetLayer(target_layer, reshape)
@@ -231,7 +233,8 @@ class Leaf:
         except RuntimeError as error:
             raise RuntimeError(
                 f"No gradient of the class score reaches the target layer {self._name!r}: {error}\nPossible causes: "
-                "the layer does not influence the logits (choose another target_layer); the model detaches behind it; "
+                "the layer does not influence the logits (choose another target_layer); the model detaches behind it, "
+                "or runs what follows in inference mode (torch.no_grad() in its place works, as does SESS('rise')); "
                 "or it lies in gradient checkpointing of the reentrant kind (pass use_reentrant=False to "
                 "torch.utils.checkpoint)."
             ) from error
@@ -249,12 +252,14 @@ class Leaf:
 
     def _on_layer(self, module: nn.Module, args: Any, output: Any) -> Any:
         tensor = output[0] if isinstance(output, tuple) else output
-        leaf = tensor.detach().requires_grad_(self._gradients)
+        with torch.inference_mode(False):  # of a trunk under inference mode: the head behind it needs a graph
+            leaf = (tensor.clone() if tensor.is_inference() else tensor).detach().requires_grad_(self._gradients)
         if not self._differentiating:
             self.missed = torch.is_grad_enabled()
             self._activation = leaf  # of a layer that is called more than once, the last call counts
         torch.set_grad_enabled(self._gradients)
-        passed = leaf.clone()  # an in-place activation may follow
+        with torch.inference_mode(False), torch.set_grad_enabled(self._gradients):
+            passed = leaf.clone()  # an in-place activation may follow
         return (passed, *output[1:]) if isinstance(output, tuple) else passed
 
 

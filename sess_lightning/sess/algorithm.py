@@ -294,7 +294,7 @@ def _only(patches: Patches, number: int) -> dict[str, Any]:
 
 
 def _graded(scores: Scores) -> Tensor:
-    """The probabilities `(P,)`, or where all of them round to 0, a multiple of them that does not, from their logarithms.
+    """The probabilities `(P,)`; where all of them round to 0, a multiple of them that does not.
 
     Logits of +-200 leave no patch a probability that float32 can hold, yet one patch says more than another.
     """
