@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sess_lightning.benchmark.insertion_deletion import FIGURES, centre_crop, measured, percent, predicted_class
 from sess_lightning.benchmark.intervals import Interval, mean_interval
 from sess_lightning.benchmark.job import Job
-from sess_lightning.benchmark.plots import Curve, check_plots, draw_curves
+from sess_lightning.benchmark.plots import Curve, draw_curves
 from sess_lightning.benchmark.tables import Row, markdown
 from sess_lightning.checks import check_count
 from sess_lightning.probing import probe
@@ -99,7 +99,6 @@ def ablation(
         root: where the named data set lies.
         out: folder for ablation.csv, .md and .png.
     """
-    check_plots()
     check_count("num_scales", num_scales)
     job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, precision, out)
     wanted = ablations(num_scales, window)

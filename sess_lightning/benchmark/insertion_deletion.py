@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as TF
 from sess_lightning.benchmark.compared_maps import Compared, compared_maps
 from sess_lightning.benchmark.intervals import mean_interval
 from sess_lightning.benchmark.job import Job
-from sess_lightning.benchmark.plots import Bars, check_plots, draw_bars
+from sess_lightning.benchmark.plots import Bars, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.logits import predicted_classes, read_logits
 from sess_lightning.metrics.insertion_deletion import area_under_curve, perturbation_curve
@@ -69,7 +69,6 @@ def insertion_deletion(
         root: where the named data set lies.
         out: folder for insertion-deletion.csv, .md and .png.
     """
-    check_plots()
     job = Job(NAME, data, root, limit, seed, model, weights, devices, accelerator, precision, out)
     compared = Compared(methods, num_scales, scales, ratio, window, batch_size)
     rows = job.walk(_Measure(compared.build(), window, batch_size), compared.settings())

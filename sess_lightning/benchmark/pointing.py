@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sess_lightning.benchmark.compared_maps import Compared, compared_maps
 from sess_lightning.benchmark.intervals import Interval, class_mean_interval
 from sess_lightning.benchmark.job import Job
-from sess_lightning.benchmark.plots import Bars, check_plots, draw_bars
+from sess_lightning.benchmark.plots import Bars, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.metrics.objects import ClassObjects, class_objects
 from sess_lightning.sess import SESS
@@ -82,7 +82,6 @@ def pointing(
         root: where the named data set lies.
         out: folder for pointing.csv, .md and .png.
     """
-    check_plots()
     if not 0 <= tolerance < math.inf:
         raise ValueError(f"Expected argument `tolerance` to be a number of pixels, at least 0, but got {tolerance!r}.")
     if data.lower() == "imagenet":
