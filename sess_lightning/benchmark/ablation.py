@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sess_lightning.benchmark.insertion_deletion import FIGURES, centre_crop, measured, percent, predicted_class
 from sess_lightning.benchmark.intervals import Interval, mean_interval
 from sess_lightning.benchmark.job import Job, PhotoOptions
-from sess_lightning.benchmark.plots import Curve, check_plots, draw_curves
+from sess_lightning.benchmark.plots import Curve, draw_curves
 from sess_lightning.benchmark.tables import Row, markdown
 from sess_lightning.checks import check_count
 from sess_lightning.probing import probe
@@ -79,7 +79,6 @@ def ablation(
         num_scales: the most scales.
         out: folder for ablation.csv, .md and .png.
     """
-    check_plots()
     check_count("num_scales", num_scales)
     job = Job(NAME, out, options)
     window, batch_size = options.window, options.batch_size

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as TF
 from sess_lightning.benchmark.compared_maps import Compared, compared_maps
 from sess_lightning.benchmark.intervals import mean_interval
 from sess_lightning.benchmark.job import Job, PhotoOptions
-from sess_lightning.benchmark.plots import Bars, check_plots, draw_bars
+from sess_lightning.benchmark.plots import Bars, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.forwarding import model_logits
 from sess_lightning.logits import predicted_classes
@@ -50,7 +50,6 @@ def insertion_deletion(
         ratio: of the pre-filter; the paper has 0.9.
         out: folder for insertion-deletion.csv, .md and .png.
     """
-    check_plots()
     job = Job(NAME, out, options)
     compared = Compared(methods, num_scales, scales, ratio, options.window, options.batch_size)
     rows = job.walk(_Measure(compared.build(), options.window, options.batch_size), compared.settings())

@@ -1,9 +1,8 @@
-"""The plots of a benchmark. matplotlib comes with the extra `benchmark`."""
+"""The plots of a benchmark, by matplotlib, which is imported when the first one is drawn."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,18 +29,6 @@ class Curve(NamedTuple):
     axis: str
     positions: Sequence[Any]
     figures: Mapping[str, Sequence[Interval]]
-
-
-def check_plots() -> None:
-    """Stop before hours of work if the plots could not be drawn in the end.
-
-    Raises:
-        ModuleNotFoundError: with the command that installs what is missing.
-    """
-    if find_spec("matplotlib") is None:
-        raise ModuleNotFoundError(
-            "The plots of the benchmark need matplotlib. Install it with pip install 'sess-lightning[benchmark]'."
-        )
 
 
 def draw_bars(path: Path, panels: Sequence[Bars]) -> None:

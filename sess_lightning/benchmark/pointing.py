@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sess_lightning.benchmark.compared_maps import Compared, compared_maps
 from sess_lightning.benchmark.intervals import Interval, class_mean_interval
 from sess_lightning.benchmark.job import Job, PhotoOptions
-from sess_lightning.benchmark.plots import Bars, check_plots, draw_bars
+from sess_lightning.benchmark.plots import Bars, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.metrics.objects import ClassObjects, class_objects
 from sess_lightning.metrics.pointing_game import check_tolerance
@@ -63,7 +63,6 @@ def pointing(
         activation: softmax, or sigmoid for multi-label networks.
         out: folder for pointing.csv, .md and .png.
     """
-    check_plots()
     check_tolerance(tolerance)
     if options.data.lower() == "imagenet":
         raise ValueError(

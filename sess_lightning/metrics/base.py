@@ -56,8 +56,5 @@ class SaliencyMetric(Metric):
 
         Returns:
             The matplotlib figure and axis.
-
-        Raises:
-            ModuleNotFoundError: if matplotlib is not installed.
         """
         return self._plot(val, ax)

@@ -1,8 +1,9 @@
 """Pictures of saliency: overlays, boxes and peaks, captioned grids, filmstrips, charts, the paper's figures.
 
-Tensors in, uint8 tensors out. Nothing here knows a logger or a trainer; text is drawn by Pillow with the font that it
-brings along. Pages are dark cards that read on light and on dark ground, in colours that the colour-blind can tell
-apart, and no meaning hangs on a hue alone.
+Tensors in, uint8 tensors out. Nothing here knows a logger or a trainer. Charts and the figure of the process are drawn
+by matplotlib, which is imported when first needed; all other pages by Pillow, which is faster. Both use the font that
+matplotlib ships, DejaVu Sans. Pages are dark cards that can be read on light and on dark backgrounds, in colours that
+the colour-blind can tell apart; hue is never the only difference.
 """
 
 from sess_lightning.render.charts import Bar, Line, bars_figure, curves_figure

@@ -1,7 +1,7 @@
-"""From numbers to colours: the colour map of saliency, overlays, and normalised images made visible again.
+"""The colour map of saliency, and overlays of saliency on images.
 
-Tensors in, uint8 tensors out, each on the device it came from. A wrong type or a NaN, which an image logger would pass
-on silently, is an error here.
+Tensors in, uint8 tensors out, each on the device of its input. A wrong type or a NaN, which an image logger would
+accept silently, is an error here.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as Pillow's "L"
 
 
 def colorize(saliency: Tensor) -> Tensor:
-    """Saliency as colours: near-black violet, magenta, orange, pale yellow; the lighter, the more salient.
+    """Map saliency to colours from near-black violet over magenta and orange to pale yellow.
 
-    The map is perceptually uniform, and lightness, which everybody sees alike, rises linearly with the value: it
-    reads without colour vision and printed in grey.
+    The colour map is perceptually uniform, and lightness rises linearly with the value, so that it can be read without
+    colour vision and when printed in grey.
 
     Args:
         saliency: `(..., H, W)`, floating point, in [0, 1]; values outside are clamped.
@@ -52,12 +52,12 @@ def colorize(saliency: Tensor) -> Tensor:
 def overlay(image: Tensor, saliency: Tensor, opacity: float = 0.65) -> Tensor:
     """Blend a picture with the colours of its saliency so that both stay readable.
 
-    The picture loses its own colours, which would be taken for saliency, and shows through as light and dark.
+    The picture is shown in grey, since its own colours could be mistaken for saliency.
 
     Args:
         image: `(3, H, W)` uint8.
         saliency: `(H, W)`, floating point, in [0, 1]; values outside are clamped.
-        opacity: share of the saliency's colour, in [0, 1]; at 0.65 outlines are still seen where the saliency is low.
+        opacity: share of the saliency's colour, in [0, 1]; at 0.65 the picture is still visible where saliency is low.
 
     Returns:
         `(3, H, W)` uint8 on the device of `image`.

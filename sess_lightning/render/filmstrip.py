@@ -1,4 +1,4 @@
-"""A contact sheet: several pictures of one size, each under its name."""
+"""Filmstrips, which show the same images over the epochs, and contact sheets, which show many pictures at once."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sess_lightning.render.text import printable
 
 
 def contact_sheet(pictures: Sequence[Tensor], title: str, names: Sequence[str]) -> Tensor:
-    """Pictures in rows of four, or more where there are more than sixteen, at the size that they have.
+    """Draw pictures in rows of four, or of more if there are more than sixteen, without resizing them.
 
     Args:
         pictures: `(3, h, w)` uint8 on the CPU, all of one size.
-        title: stands on top.
-        names: one above each picture.
+        title: one line on top.
+        names: the heading of each picture.
 
     Returns:
         `(3, height, width)` uint8.
@@ -56,14 +56,14 @@ def filmstrip(
     title: str | None = None,
     panel_height: int = 224,
 ) -> Tensor:
-    """Rows of pictures under column headings, e.g. the same images over the epochs.
+    """Draw rows of pictures under column headings, e.g. the same images over the epochs.
 
     Args:
-        rows: of each row its pictures, `(3, H, W)` uint8 of any sizes, one for each of `column_titles`.
-        column_titles: one above each column.
-        row_titles: one at the left of each row, or None.
-        title: stands on top, or None.
-        panel_height: of each picture, in pixels, at least 32; 224 as in `map_grid`.
+        rows: the pictures of each row, `(3, H, W)` uint8 of any sizes, one for each of `column_titles`.
+        column_titles: the heading of each column.
+        row_titles: the title at the left of each row, or None.
+        title: one line on top, or None.
+        panel_height: height of each picture in pixels, at least 32; 224 as in `map_grid`.
 
     Returns:
         `(3, height, width)` uint8 on the CPU.
@@ -102,6 +102,6 @@ def filmstrip(
 
 
 def film_panels(row: MapRow, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The image with its boxes, and its SESS map, each as a panel `(3, *size)`."""
+    """The row's image with its boxes, and its SESS map, each as a panel `(3, *size)`."""
     image, saliency = _row_panels(row, size, has_base=False)
     return image, saliency

@@ -1,4 +1,4 @@
-"""Captioned grids of images with their maps, and filmstrips over the epochs."""
+"""Captioned grid of images with their maps."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class MapRow:
         image: `(3, H, W)` uint8.
         base: map of the base method, `(H, W)` in [0, 1]; None where it was not computed.
         sess: map of SESS, `(H, W)` in [0, 1].
-        boxes: `(M, 4)` in pixels x1, y1, x2, y2; None where there are none.
-        label: name of the true class; None where it is unknown.
+        boxes: `(M, 4)` in pixels x1, y1, x2, y2; None if there are none.
+        label: name of the true class; None if unknown.
         prediction: name of the predicted class.
         score: probability of the explained class.
-        hit: whether the peak of `sess` lies on an object; None where that is unknown.
-        base_hit: likewise for `base`.
+        hit: whether the peak of `sess` lies on an object; None if unknown.
+        base_hit: whether the peak of `base` lies on an object; None if unknown.
         explained: name of the explained class, whose probability `score` is; None writes "explained" for it.
-        second: SESS map of another class, `(H, W)` in [0, 1]; None where there is none.
-        tolerance: how near to an object the peak counts as a hit, in pixels of the image. 0: only on it.
+        second: SESS map of another class, `(H, W)` in [0, 1]; None if there is none.
+        tolerance: distance to an object, in pixels of the image, up to which the peak counts as a hit; 0: only on it.
 
     Raises:
         ValueError: if a shape or type is not as above, or a map or box is not finite.
@@ -68,17 +68,17 @@ class MapRow:
 def map_grid(
     rows: Sequence[MapRow], title: str, panel_height: int = 224, second_heading: str = "SESS of prediction"
 ) -> Tensor:
-    """One page about several images: each a row with its boxes, the base map and the SESS map, and a caption.
+    """Draw one row for each image: the image with its boxes, the base map, the SESS map, and a caption.
 
-    The peak of each map is marked: a ring where it hits an object, a cross where it misses; a thin circle shows how far
-    off an object may be. The columns of base and second maps are left out when no row has one. Images keep their
-    aspect; a class name that is too long is shortened.
+    The peak of each map is marked: a ring if it hits an object, a cross if it misses; a thin circle shows the
+    tolerance. The columns of base and second maps are left out if no row has one. Images keep their aspect ratio; a
+    class name that is too long is shortened.
 
     Args:
         rows: the images, of any sizes; at least one.
-        title: stands on top, e.g. "epoch 3 · step 192".
-        panel_height: of each picture, in pixels, at least 32; 224 lets eight rows be read without zooming.
-        second_heading: above the second maps.
+        title: one line on top, e.g. "epoch 3 · step 192".
+        panel_height: height of each picture in pixels, at least 32; eight rows of 224 can be read without zooming.
+        second_heading: heading of the column of second maps.
 
     Returns:
         `(3, height, width)` uint8 on the CPU.
@@ -105,7 +105,7 @@ def map_grid(
 
 
 def _legend(rows: Sequence[MapRow], layout: Layout) -> Tensor:
-    """What the marks and colours mean, as far as they occur: `(3, h, breadth)`, in several lines if need be."""
+    """The legend of the marks and colours that occur on the page, `(3, h, breadth)`, in several lines if need be."""
     size = layout.font_size
     verdicts = {row.hit for row in rows} | {row.base_hit for row in rows if row.base is not None}
     verdicts |= {None for row in rows if row.second is not None}
@@ -139,13 +139,13 @@ def _legend(rows: Sequence[MapRow], layout: Layout) -> Tensor:
 
 
 def _row_panels(row: MapRow, size: tuple[int, int], has_base: bool, has_second: bool = False) -> list[Tensor]:
-    """The image, and the maps of the columns that the page has, each `(3, *size)`."""
+    """The image and the maps of one row as panels `(3, *size)`, one for each column of the page."""
     fit = fitted(row.image, size)
     image = resized(row.image.cpu(), fit)
     scale = torch.tensor([fit.width / row.image.shape[2], fit.height / row.image.shape[1]] * 2, dtype=torch.float64)
     boxes = torch.empty(0, 4) if row.boxes is None else row.boxes.cpu() * scale
     maps = [(row.base, row.base_hit, row.tolerance)] * has_base + [(row.sess, row.hit, row.tolerance)]
-    maps += [(row.second, None, 0.0)] * has_second  # of a class whose objects are not asked for
+    maps += [(row.second, None, 0.0)] * has_second  # its class has no objects to hit
     panels = [mounted(draw_boxes(image, boxes), fit, size)]
     for saliency, hit, tolerance in maps:
         if saliency is None:
@@ -158,7 +158,7 @@ def _row_panels(row: MapRow, size: tuple[int, int], has_base: bool, has_second: 
 def _map_panel(
     image: Tensor, saliency: Tensor, boxes: Tensor, hit: bool | None, tolerance: float, fit: Fit, size: tuple[int, int]
 ) -> Tensor:
-    """The overlay of one map on the fitted image, with boxes and peak; a constant map has no peak."""
+    """Overlay one map on the fitted image, with boxes and peak; a constant map has no peak."""
     shape = (fit.height, fit.width)
     shown = F.interpolate(saliency[None, None], shape, mode="bilinear", antialias=True)[0, 0]
     panel = mounted(draw_boxes(overlay(image, shown), boxes), fit, size)
@@ -175,7 +175,7 @@ def _map_panel(
 
 
 def _caption(row: MapRow, layout: Layout) -> list[str]:
-    """What is known about a row, in one line if it fits, else in more; names are shortened where they are too long."""
+    """The lines of a row's caption: one if it fits, else more; names that are too long are shortened."""
     score = f" p={row.score:.2f}"
     parts, rest = [], []
     if row.label is not None:
@@ -196,7 +196,7 @@ def _caption(row: MapRow, layout: Layout) -> list[str]:
 
 
 def _lines(parts: Sequence[tuple[str, str, str]], layout: Layout) -> list[str]:
-    """Parts as one line, or as several where shorter names do not make it fit."""
+    """Join parts to one line, or to several if even shortened names do not fit one."""
     text = joined(parts, layout.breadth, layout)
     if len(parts) < 2 or layout.font.getlength(text) <= layout.breadth:
         return [text] * bool(parts)
@@ -205,7 +205,7 @@ def _lines(parts: Sequence[tuple[str, str, str]], layout: Layout) -> list[str]:
 
 
 def joined(parts: Sequence[tuple[str, str, str]], width: int | None, layout: Layout) -> str:
-    """Parts (before, name, after) as one line; the longest names lose letters, down to three, until it fits `width`."""
+    """Join parts (before, name, after) to one line; the longest names are shortened to fit, down to three letters."""
     names = [printable(name) for _, name, _ in parts]
     room = [len(name) for name in names]
     while True:

@@ -1,4 +1,4 @@
-"""Marks on a picture: boxes and the peak of a map, seen on every ground."""
+"""Marks on a picture, visible on every background: boxes, the peak of a map, the circle of its tolerance."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _MISS: Colour = (238, 119, 51)
 
 
 def draw_boxes(image: Tensor, boxes: Tensor) -> Tensor:
-    """Outline boxes in white between dark lines, which is seen on every ground.
+    """Outline boxes in white between dark lines, which is visible on every background.
 
-    A pixel (x, y) belongs to a box when floor(x1) <= x < ceil(x2), likewise y: the white line is on the outermost ones.
+    Pixel (x, y) belongs to a box if floor(x1) <= x < ceil(x2), and the same for y; the white line covers the outermost
+    pixels of the box.
 
     Args:
         image: `(3, H, W)` uint8.
-        boxes: `(M, 4)` in pixels x1, y1, x2, y2; clipped to the image, and left out where nothing remains.
+        boxes: `(M, 4)` in pixels x1, y1, x2, y2; clipped to the image; boxes outside the image are left out.
 
     Returns:
         `(3, H, W)` uint8, a new tensor.
@@ -62,9 +63,9 @@ def draw_peak(image: Tensor, x: float, y: float, hit: bool | None = None, radius
     Args:
         image: `(3, H, W)` uint8.
         x: column of the point; a whole number is the centre of a pixel.
-        y: its row.
-        hit: what the mark says.
-        radius: of the mark, in pixels; None: a 26th of the image's shorter side, at least 4.
+        y: row of the point.
+        hit: True for a hit, False for a miss, None for unknown.
+        radius: radius of the mark in pixels; None: a 26th of the image's shorter side, at least 4.
 
     Returns:
         `(3, H, W)` uint8, a new tensor.
@@ -94,18 +95,18 @@ def draw_peak(image: Tensor, x: float, y: float, hit: bool | None = None, radius
 
 
 def peak_radius(image: Tensor) -> float:
-    """Of a mark that is seen and hides little, in pixels."""
+    """Default radius of a mark in pixels: large enough to be seen, and hiding little of the image."""
     return max(4.0, min(image.shape[-2:]) / 26)
 
 
 def draw_circle(image: Tensor, x: float, y: float, radius: float) -> Tensor:
-    """Draw a thin white circle between dark lines: how far from a point something may lie and still count.
+    """Draw a thin white circle between dark lines, e.g. the distance up to which a peak counts as a hit.
 
     Args:
         image: `(3, H, W)` uint8.
         x: column of the centre; a whole number is the centre of a pixel.
-        y: its row.
-        radius: in pixels of this image.
+        y: row of the centre.
+        radius: radius in pixels of this image.
 
     Returns:
         `(3, H, W)` uint8, a new tensor.
@@ -125,14 +126,20 @@ def draw_circle(image: Tensor, x: float, y: float, radius: float) -> Tensor:
 
 
 def _distances(image: Tensor, x: float, y: float) -> Tensor:
-    """Of every pixel from a point, `(H, W)`."""
+    """Distance of every pixel from a point, `(H, W)`."""
     rows = torch.arange(image.shape[1], dtype=torch.float32, device=image.device)
     columns = torch.arange(image.shape[2], dtype=torch.float32, device=image.device)
     return torch.hypot(columns[None] - x, rows[:, None] - y)
 
 
 def _painted(image: Tensor, distance: Tensor, strokes: Sequence[tuple[float, Colour]]) -> Tensor:
-    """The image with strokes laid over it, the first lowest; each reaches so far from where the distance is 0."""
+    """Paint strokes over the image, the first one lowest.
+
+    Args:
+        image: `(3, H, W)` uint8.
+        distance: `(H, W)`, the distance of every pixel from the centre line of the strokes.
+        strokes: half width and colour of each stroke.
+    """
     picture = image.float()
     for reach, paint in strokes:
         cover = (reach + 0.5 - distance).clamp(0, 1)

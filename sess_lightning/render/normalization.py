@@ -1,4 +1,4 @@
-"""Images back in [0, 1]: undo the normalisation for drawing, and notice a wrong one."""
+"""Undo the normalisation of images for drawing, and detect a wrong `mean` or `std`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,23 @@ from torch import Tensor
 
 from sess_lightning.render.picture import check_finite
 
-_TOLERANCE = 0.02  # of the range [0, 1]: interpolation overshoots a little
-
-
+_TOLERANCE = 0.02  # beyond [0, 1]: interpolation overshoots a little
 _ROUNDING = 1e-3
-
-
-_SHARE = 0.05  # more pixels than this outside [0, 1] are no accident
+_SHARE = 0.05  # of pixels that may lie outside [0, 1] by accident
 
 
 def denormalize(images: Tensor, mean: Sequence[float], std: Sequence[float], stretch: bool | None = None) -> Tensor:
-    """Undo `(pixel - mean) / std` and show the result: normalised images become pictures.
+    """Undo the normalisation `(pixel - mean) / std`, so that images can be shown as pictures.
 
-    Images of one channel become grey. Of 2, or of more than 3 channels the first three are shown (the last one repeated
-    where there are fewer), and each image is stretched from its lowest to its highest value: their meaning is unknown.
+    Images of one channel become grey. With 2 or more than 3 channels, whose meaning is unknown, the first three are
+    shown (the last one repeated if there are fewer), and each image is stretched from its lowest to its highest value.
 
     Args:
         images: `(..., C, H, W)`, normalised.
-        mean: as the images were normalised, on the scale [0, 1]: one value, or one for each channel.
-        std: likewise, positive.
-        stretch: whether each image is stretched from its lowest to its highest value. None: where the channels ask for
-            it, or `normalization_misfit` finds `mean` and `std` wrong, so that the picture is readable even then.
+        mean: mean that the images were normalised with, on the scale [0, 1]: one value, or one for each channel.
+        std: standard deviation that they were normalised with: positive, as many values as `mean`.
+        stretch: whether each image is stretched from its lowest to its highest value. None: if the number of channels
+            requires it, or if `normalization_misfit` finds `mean` and `std` wrong.
 
     Returns:
         `(..., 3, H, W)` uint8 on the device of `images`. A flat image that is stretched becomes mid-grey.
@@ -85,17 +81,17 @@ def drawn_channels(
 
 
 def normalization_misfit(images: Tensor | Sequence[Tensor], mean: Sequence[float], std: Sequence[float]) -> str | None:
-    """Say what is plainly wrong with `mean` and `std`: that they cannot be what these images were normalised with.
+    """Check whether these images can have been normalised with `mean` and `std`.
 
-    Pass many images rather than one: a single one may be all bright or all dark. What is only doubtful is not reported.
+    Pass many images rather than one: a single one may be all bright or all dark. Doubtful cases are not reported.
 
     Args:
-        images: `(..., C, H, W)`, or a list of `(C, H, W)`, as the model gets them.
+        images: `(..., C, H, W)`, or a list of `(C, H, W)`, normalised as for the model.
         mean: on the scale [0, 1]: one value, or one for each channel.
-        std: likewise, positive.
+        std: positive, as many values as `mean`.
 
     Returns:
-        A sentence: what was seen, and which `mean` and `std` to pass. None where nothing is plainly wrong.
+        A sentence that says what is wrong, and which `mean` and `std` to pass; None if nothing is plainly wrong.
 
     Raises:
         ValueError: if `mean` and `std` are empty, not finite, of different lengths, or `std` is not positive; if the
@@ -129,7 +125,7 @@ def _at_least_float32(values: Tensor) -> Tensor:
 
 
 def _stretched(images: Tensor) -> Tensor:
-    """Each image from its lowest value (0) to its highest (1); halved first, as the span of huge values overflows."""
+    """Scale each image from its lowest value (0) to its highest (1); halved first, since huge ranges overflow."""
     half = images / 2
     low, high = half.amin((-3, -2, -1), keepdim=True), half.amax((-3, -2, -1), keepdim=True)
     flat = high <= low
@@ -137,7 +133,7 @@ def _stretched(images: Tensor) -> Tensor:
 
 
 def _per_channel(mean: Sequence[float], std: Sequence[float], like: Tensor) -> tuple[Tensor, Tensor]:
-    """`mean` and `std` as `(n, 1, 1)`, checked."""
+    """Check `mean` and `std` and return them as `(n, 1, 1)`."""
     if not len(mean) or len(mean) != len(std):
         raise ValueError(
             "Expected arguments `mean` and `std` to have one value each, or one for each channel, but got "
@@ -151,7 +147,7 @@ def _per_channel(mean: Sequence[float], std: Sequence[float], like: Tensor) -> t
 
 
 def _by_channel(images: Tensor | Sequence[Tensor]) -> Tensor:
-    """All pixels, `(C, n)`."""
+    """The pixels of all images, `(C, n)`."""
     several = [images] if isinstance(images, Tensor) else list(images)
     for one in several:
         check_finite("images", one, "(..., C, H, W)", 3, floating=False)
@@ -173,20 +169,20 @@ def _inside(shown: Tensor) -> bool:
 
 
 def _foreign(low: float, high: float, shown: Tensor) -> bool:
-    """Whether values from `low` to `high` that would be shown as `shown` plainly come from another normalisation."""
+    """Whether values from `low` to `high`, which become `shown`, plainly come from another normalisation."""
     bottom, top = (float(bound) for bound in shown.aminmax())
     if low >= 0 and high > 20:
         return top > 2  # raw pixels, even where nearly all are black
     if low >= -_ROUNDING and high <= 1 + _ROUNDING:
-        # From black over half the range, none negative: normalised, that would be a fog of few and rather bright greys.
+        # Not negative, and from near 0 over half the range: had they been normalised, the image would be pale and flat.
         return low < 0.15 and high - low > 0.5 and max(abs(bottom - low), abs(top - high)) > 0.05
     if -1 - _ROUNDING <= low < -0.98 and 0.98 < high <= 1 + _ROUNDING:
-        return max(abs(bottom), abs(top - 1)) > 0.05  # black and white of the other usual range, -1..1
+        return max(abs(bottom), abs(top - 1)) > 0.05  # exactly from -1 to 1, the other usual range
     return not _inside(shown)
 
 
 def _eight_bit(shown: Tensor) -> bool:
-    """Whether all values are whole steps of 1/255: only the true `mean` and `std` bring pixels back to these."""
+    """Whether all values are multiples of 1/255, which only the true `mean` and `std` restore."""
     levels = shown * 255
     return bool((levels - levels.round()).abs().max() < 0.05) and _inside(shown)
 

@@ -1,4 +1,4 @@
-"""Pictures of any size in panels of one size."""
+"""Pictures of any size in panels of one size, and evenly spaced choices of what a page shows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sess_lightning.render.page import Colour
 
 _Item = TypeVar("_Item")
 
-_MOUNT: Colour = (58, 61, 67)  # around a picture that does not fill its panel
+_MOUNT: Colour = (58, 61, 67)  # fills the panel around a picture of another aspect ratio
 
 
 class Fit(NamedTuple):
-    """Where a picture lies in its panel."""
+    """Size and position of a picture in its panel, in pixels."""
 
     height: int
     width: int
@@ -28,7 +28,7 @@ class Fit(NamedTuple):
 
 
 def panel_size(images: Sequence[Tensor], panel_height: int) -> tuple[int, int]:
-    """Height and width: as wide as the usual image of the page, within limits that leave room for words."""
+    """Height and width of a page's panels: the median aspect ratio of the images, limited to leave room for text."""
     if not isinstance(panel_height, int) or panel_height < 32:
         raise ValueError(
             f"Expected argument `panel_height` to be an int of at least 32 pixels, but got {panel_height!r}."
@@ -38,27 +38,27 @@ def panel_size(images: Sequence[Tensor], panel_height: int) -> tuple[int, int]:
 
 
 def fitted(image: Tensor, size: tuple[int, int]) -> Fit:
-    """The largest place in the middle of a panel that keeps the image's aspect."""
+    """The largest centred position in a panel that keeps the image's aspect ratio."""
     scale = min(size[0] / image.shape[1], size[1] / image.shape[2])
     height, width = (min(most, max(1, round(n * scale))) for most, n in zip(size, image.shape[1:], strict=True))
     return Fit(height, width, (size[0] - height) // 2, (size[1] - width) // 2)
 
 
 def resized(image: Tensor, fit: Fit) -> Tensor:
-    """The image as large as its place; from three times on, pixels stay the squares that they are."""
+    """The image resized to its position; enlarged three times or more, its pixels are drawn as squares."""
     sharp = fit.height >= 3 * image.shape[1]
     mode = InterpolationMode.NEAREST_EXACT if sharp else InterpolationMode.BICUBIC
     return resize(image, [fit.height, fit.width], interpolation=mode, antialias=not sharp)
 
 
 def panels_of(pictures: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
-    """Pictures `(3, H, W)` uint8 of any sizes, each fitted into a panel `(3, *size)`."""
+    """Fit pictures `(3, H, W)` uint8 of any sizes into panels `(3, *size)`."""
     fits = [fitted(picture, size) for picture in pictures]
     return [mounted(resized(p.cpu(), fit), fit, size) for p, fit in zip(pictures, fits, strict=True)]
 
 
 def mounted(picture: Tensor, fit: Fit, size: tuple[int, int]) -> Tensor:
-    """The fitted picture in its panel, `(3, *size)`."""
+    """Place the fitted picture in its panel `(3, *size)`."""
     panel = torch.tensor(_MOUNT, dtype=torch.uint8).view(3, 1, 1).repeat(1, *size)
     panel[:, fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = picture
     return panel

@@ -1,4 +1,4 @@
-"""The paper's figures about one image, from `SESSResult`: the pre-filter (3), smoothing (4), all patches (11)."""
+"""The paper's figures of one image, from a `SESSResult`: pre-filter (Fig. 3), smoothing (4), all patches (11)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _REMOVED = (200, 30, 40)
 def prefilter_figure(
     image: Tensor, results: Sequence[ResultFields], number: int = 0, panel_height: int = 224
 ) -> Tensor:
-    """What the pre-filter leaves, as in Fig. 3: above, red where no kept patch lies; below, the map that follows.
+    """Draw the effect of the pre-filter, as in Fig. 3: above, areas without a kept patch in red; below, the map.
 
     Args:
         image: `(3, H, W)` uint8, the image that was explained.
         results: of the same image under several settings, e.g. `prefilter_ratio` 0, 0.5, 0.9 and 0.99.
-        number: of the image in each result.
-        panel_height: of each picture, in pixels, at least 32.
+        number: index of the image in each result.
+        panel_height: height of each picture in pixels, at least 32.
 
     Returns:
         `(3, height, width)` uint8 on the CPU, one column for each result.
@@ -56,13 +56,13 @@ def prefilter_figure(
 
 
 def smoothing_figure(image: Tensor, result: ResultFields, number: int = 0, panel_height: int = 224) -> Tensor:
-    """Image, map before and map after smoothing, as in Fig. 4.
+    """Draw the image, and its map before and after smoothing, as in Fig. 4.
 
     Args:
         image: `(3, H, W)` uint8, the image that was explained.
         result: from a SESS that smooths, made with `keep_patches=True`.
-        number: of the image in the result.
-        panel_height: of each picture, in pixels, at least 32.
+        number: index of the image in the result.
+        panel_height: height of each picture in pixels, at least 32.
 
     Returns:
         `(3, height, width)` uint8 on the CPU.
@@ -81,14 +81,14 @@ def smoothing_figure(image: Tensor, result: ResultFields, number: int = 0, panel
 def patches_figure(
     image: Tensor, result: ResultFields, number: int = 0, columns: int = 8, panel_height: int = 128
 ) -> Tensor:
-    """The calibrated map of every kept patch with its window as a box and its score, as in Fig. 11, scale by scale.
+    """Draw the calibrated map of every kept patch with its window and score, as in Fig. 11, scale by scale.
 
     Args:
         image: `(3, H, W)` uint8, the image that was explained.
         result: made with `keep_patches=True`.
-        number: of the image in the result.
-        columns: pictures in a row; every scale begins a new row, with its width x height at the left.
-        panel_height: of each picture, in pixels, at least 32.
+        number: index of the image in the result.
+        columns: number of pictures in a row; every scale begins a new row, with its width x height at the left.
+        panel_height: height of each picture in pixels, at least 32.
 
     Returns:
         `(3, height, width)` uint8 on the CPU.
@@ -118,7 +118,7 @@ def patches_figure(
 
 
 def _kept_region(image: Tensor, result: ResultFields, number: int) -> Tensor:
-    """The image, red where no kept window lies."""
+    """The image, tinted red where there is no kept window."""
     covered = torch.zeros(image.shape[1:], dtype=torch.bool)
     for x1, y1, x2, y2 in window_boxes(result.windows[number][result.kept[number]], image).tolist():
         covered[int(y1) : int(-(-y2 // 1)), int(x1) : int(-(-x2 // 1))] = True

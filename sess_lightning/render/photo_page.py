@@ -1,4 +1,4 @@
-"""A page about explained photos: each with its maps side by side and, below them, the score of every patch."""
+"""Page of explained photos: each with its maps side by side and, below them, the score of every patch."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SCALE_WIDTH = 140  # pixels that a heading such as "1392 x 928: 0.42" needs
 
 
 class _Strip(Layout):
-    """The measures of a strip of small pictures: its text is larger than their height would have it."""
+    """The measures of a strip of small pictures, whose text is larger than their height suggests."""
 
     @property
     def font_size(self) -> int:
-        """Of all text, in pixels."""
+        """Font size in pixels."""
         return 15
 
 
@@ -38,7 +38,7 @@ class PhotoRow:
         image: `(3, H, W)` uint8.
         maps: heading of each map, `(H, W)` in [0, 1], from left to right; at least one.
         caption: one line about the photo, e.g. class and probability.
-        windows: `(P, 6)` int as in `SESSResult`; None leaves the patch scores out.
+        windows: `(P, 6)` int as in `SESSResult`; None: no patch scores are drawn.
         scores: `(P,)` in [0, 1], the probability of the class for every window.
 
     Raises:
@@ -66,15 +66,15 @@ class PhotoRow:
 
 
 def explanation_page(rows: Sequence[PhotoRow], title: str | None = None, panel_height: int = 320) -> Tensor:
-    """Photo, maps and patch scores: one block for each row, from top to bottom.
+    """Draw photo, maps and patch scores: one block for each row, from top to bottom.
 
-    Of the patch scores each scale of the pyramid is a small picture whose windows are coloured by their score, relative
-    to the best of the photo, which is what SESS weighs them by; the best window of the photo is outlined in white.
+    Each scale of the pyramid is a small picture whose windows are coloured by their score divided by the best score of
+    the photo, which is the weight that SESS gives them; the best window of the photo is outlined in white.
 
     Args:
         rows: the photos, of any sizes, with maps of the same headings; at least one.
-        title: stands on top, or None.
-        panel_height: of the photo and its maps, in pixels, at least 32; 320 is read without zooming.
+        title: one line on top, or None.
+        panel_height: height of the photo and its maps in pixels, at least 32; 320 can be read without zooming.
 
     Returns:
         `(3, height, width)` uint8 on the CPU.
@@ -110,7 +110,7 @@ def explanation_page(rows: Sequence[PhotoRow], title: str | None = None, panel_h
 
 
 def _pyramid(image: Tensor, windows: Tensor, scores: Tensor, page: Layout) -> list[Tensor]:
-    """The scales of the pyramid as strips of small pictures, windows coloured by score."""
+    """Draw the scales of the pyramid as strips of small pictures, with windows coloured by score."""
     scores = scores.nan_to_num(0)
     best = int(scores.argmax())
     weights = scores / scores[best].clamp(min=torch.finfo(scores.dtype).tiny)
@@ -139,7 +139,7 @@ def _pyramid(image: Tensor, windows: Tensor, scores: Tensor, page: Layout) -> li
 
 
 def _tinted(image: Tensor, windows: Tensor, weights: Tensor) -> Tensor:
-    """The small image in the colours of its windows' weights, their mean where windows overlap, with thin borders."""
+    """Colour the small image by the weights of its windows, by their mean where windows overlap, with thin borders."""
     total, count = torch.zeros(image.shape[1:]), torch.zeros(image.shape[1:])
     borders = torch.zeros(image.shape[1:], dtype=torch.bool)
     for (x1, y1, x2, y2), weight in zip(window_boxes(windows, image).round().int().tolist(), weights, strict=True):
@@ -152,7 +152,7 @@ def _tinted(image: Tensor, windows: Tensor, weights: Tensor) -> Tensor:
 
 
 def _legend(layout: Layout, has_scores: bool) -> Tensor:
-    """The colour bar and what it stands for."""
+    """The colour bar and its meaning."""
     size = layout.font_size
     bar = colorize(torch.linspace(0, 1, 6 * size).expand(round(0.7 * size), -1))
     text = "saliency, low to high"
@@ -166,7 +166,7 @@ def _legend(layout: Layout, has_scores: bool) -> Tensor:
 
 
 def _padded(part: Tensor, left: int = 0, right: int = 0) -> Tensor:
-    """The part of a page with empty page beside it."""
+    """Widen a part of a page by `left` and `right` empty pixels."""
     ground = torch.tensor(PAGE, dtype=torch.uint8).view(3, 1, 1)
     sides = [ground.expand(3, part.shape[1], max(0, n)) for n in (left, right)]
     return torch.cat([sides[0], part, sides[1]], dim=2)

@@ -1,4 +1,4 @@
-"""Checks of pictures `(3, H, W)` uint8 and maps, and their way to and from Pillow."""
+"""Checks of pictures `(3, H, W)` uint8 and of maps, and conversion from and to Pillow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_picture(name: str, picture: Tensor) -> None:
 def check_finite(
     name: str, values: Tensor, shape: str, dims: int, *, exact: bool = False, floating: bool = True
 ) -> None:
-    """Raise a `ValueError` unless `values` is a finite tensor with pixels, of at least or exactly `dims` dimensions."""
+    """Raise a `ValueError` unless `values` is finite, not empty, and has at least (or `exact`ly) `dims` dimensions."""
     if not isinstance(values, Tensor) or values.is_complex() or (floating and not values.is_floating_point()):
         kind, got = ("floating point" if floating else "real"), getattr(values, "dtype", type(values).__name__)
         raise ValueError(
@@ -41,10 +41,10 @@ def check_finite(
 
 
 def as_pixels(image: Image.Image) -> Tensor:
-    """A Pillow picture as `(3, height, width)` uint8."""
+    """Convert a Pillow picture to `(3, height, width)` uint8."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def as_pillow(picture: Tensor) -> Image.Image:
-    """A picture `(3, height, width)` uint8 on the CPU for Pillow, which notebooks show and files take."""
+    """Convert a picture `(3, height, width)` uint8 on the CPU to Pillow, e.g. to show it in a notebook or save it."""
     return Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())

@@ -49,7 +49,7 @@ def process_figure(
     Args:
         image: `(3, H, W)` uint8, the image that was explained.
         result: made with `keep_patches=True`, by a SESS with `weight_by_score`, which is the default.
-        number: of the image in the result.
+        number: index of the image in the result.
         num_scales: how many scales are shown at most; three show the principle.
         num_patches: how many patches of each of these scales are shown at most.
         title: one line on top of the page; None writes the index of the class.

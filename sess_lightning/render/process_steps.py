@@ -60,9 +60,9 @@ def shown_scales(
 
     Args:
         image: `(3, H, W)` uint8 on the CPU.
-        result: which image of the result it is says `number`.
+        result: the result that contains the image.
         maps: `(K, H, W)`, the calibrated maps of the image's kept patches.
-        number: of the image in the result.
+        number: index of the image in the result.
         num_scales: how many scales at most.
         num_patches: how many patches of each scale at most, from the best to the worst of those kept.
     """

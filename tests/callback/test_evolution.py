@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sess_lightning.callback.evolution import COLUMNS, MOST_FRAMES, Evolution, evenly
+from sess_lightning.callback.evolution import COLUMNS, MOST_FRAMES, Evolution
 from sess_lightning.render import MapRow
 from sess_lightning.render.page import BoardLayout
 
@@ -34,15 +34,6 @@ def test_the_first_and_the_last_are_kept_and_those_between_evenly(validations):
     assert len(distances) <= 1
     if validations > MOST_FRAMES:
         assert len(epochs) > MOST_FRAMES // 2
-
-
-@pytest.mark.parametrize(("count", "most"), [(1, 12), (12, 12), (13, 12), (48, 12), (5, 2)])
-def test_evenly(count, most):
-    chosen = evenly(range(count), most)
-    assert len(chosen) == min(count, most)
-    assert (chosen[0], chosen[-1]) == (0, count - 1)
-    distances = [b - a for a, b in pairwise(chosen)]
-    assert not distances or max(distances) - min(distances) <= 1
 
 
 def test_no_more_columns_than_can_be_read():

@@ -15,8 +15,9 @@ from sess_lightning.callback.explainer import Explained
 from sess_lightning.callback.sample_rows import DisplayOptions, map_rows
 from sess_lightning.metrics import PointingGame, perturbation_curve
 from sess_lightning.render import charts, map_grid
-from sess_lightning.render.page import BoardLayout, Layout
+from sess_lightning.render.page import BoardLayout
 from tests.helpers.boards import METRICS, callback, events, fit, layout, pictures, scenes, text
+from tests.helpers.figures import record_figures, words
 from tests.helpers.training import Module, loader, trainer
 
 DRAWN = ["sess/maps", "sess/curves", "sess/pointing_per_class"]
@@ -87,8 +88,9 @@ def test_verdicts_drawn_are_those_counted(tmp_path, tolerance):
     assert {row.tolerance for row in rows} == {tolerance}
 
 
-def test_the_curves_are_those_behind_the_areas(tmp_path):
+def test_the_curves_are_those_behind_the_areas(tmp_path, monkeypatch):
     """Against the function itself on the same maps; the line begins and ends where the curve does."""
+    figures = record_figures(monkeypatch)
     ours, module = callback(sess=SESS(num_scales=2, window_size=None)), Module(num_classes=3)
     t = trainer(tmp_path, ours, logger=TensorBoardLogger(tmp_path))
     t.validate(module, datamodule=scenes(), verbose=False)
@@ -100,10 +102,13 @@ def test_the_curves_are_those_behind_the_areas(tmp_path):
     torch.testing.assert_close(curve, expected)
     assert area == pytest.approx(float(t.callback_metrics["sess/insertion_auc"]))
 
-    layout = Layout(200, 320, 1)
-    left, top = layout.gap + round(2.2 * layout.font_size), layout.gap // 2 + 2 * layout.line
-    plot = pictures(events(t.logger.log_dir), "sess/curves")[0][top : top + 200, left : left + 320]
-    green = (plot == charts._COLOURS[0]).all(-1)
+    (figure,) = [figure for figure in figures if any("insertion" in text for text in words(figure))]
+    drawn = figure.axes[0].lines[0]
+    torch.testing.assert_close(torch.tensor(drawn.get_ydata()).float(), expected)
+    box, plot = figure.axes[0].get_window_extent(), pictures(events(t.logger.log_dir), "sess/curves")[0]
+    assert plot.shape[:2] == (figure.bbox.height, figure.bbox.width)
+    rows = slice(round(figure.bbox.height - box.y1), round(figure.bbox.height - box.y0))
+    green = (plot[rows, round(box.x0) : round(box.x1)] == charts._COLOURS[0]).all(-1)
     for column, value in ((4, expected[0]), (-5, expected[-1])):
         assert abs(green[:, column].nonzero()[0].mean() - (1 - float(value)) * 199) < 3
 

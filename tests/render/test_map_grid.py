@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sess_lightning.render import MapRow, draw_peak, map_grid, marks, overlay, page, panel, text
+from sess_lightning.render import MapRow, draw_peak, map_grid, marks, overlay, page, panel
 from sess_lightning.render.map_grid import _caption, _legend, _row_panels
 from sess_lightning.render.panel import fitted
+from sess_lightning.render.text import DOT, _in_font, font_of, printable, shortened
 from tests.helpers.pictures import centre_of, is_colour, peaked, picture, row_of
 
 QUICK = settings(max_examples=25, deadline=None)
@@ -231,8 +232,9 @@ class TestCaption:
     @QUICK
     @given(text=st.text(max_size=50), width=st.integers(0, 200))
     def test_shortened(self, text, width):
-        font = page._font(14)
-        assert font.getlength(page._shortened(page.printable(text), font, width)) <= width
+        font = font_of(14)
+        words = shortened(printable(text), font, width)
+        assert font.getlength(words) <= width
 
     def test_the_drawn_text_stays_within_the_panels(self):
         title = "epoch 3 · step 192 " + LONG * 4
@@ -246,21 +248,31 @@ class TestCaption:
         ("name", "written"),
         [
             ("a·b…", "a·b…"),
-            ("Größe Ångström", "Grosse Angstrom"),
-            ("Łódź \u2013 œuvre", "Lodz - oeuvre"),
-            ("naïve\ncafé\t", "naive cafe "),
+            ("Größe Ångström", "Größe Ångström"),
+            ("Łódź \u2013 œuvre", "Łódź \u2013 œuvre"),
+            ("naïve\ncafe\u0301\t", "naïve café "),
             ("漢字", "??"),
-            ("кот", "???"),
+            ("кот", "кот"),
+            ("σκύλος", "σκύλος"),
+            ("Việt", "Việt"),
             ("🦊 fox", "? fox"),
             ("\x00\ud800", "??"),
         ],
     )
     def test_letters_that_the_font_lacks(self, name, written):
-        assert page.printable(name) == written
+        assert printable(name) == written
 
     def test_the_separator_is_in_the_font(self):
-        assert all(text._in_font(letter) for letter in text.DOT + "…=%")
-        assert not text._in_font("漢")
+        assert all(_in_font(letter) for letter in DOT + "…=%")
+        assert not _in_font("漢")
+
+    @pytest.mark.parametrize("name", ["кот", "σκύλος", "ñandú", "חתול", "→"])
+    def test_every_letter_is_drawn_as_another_picture_than_the_sign_for_a_missing_one(self, name):
+        font = font_of(20)
+        missing = [bytes(font.getmask(sign)) for sign in "?\uffff"]
+        assert all(bytes(font.getmask(letter)) not in missing for letter in name)
+        grids = [map_grid([row_of(label=label)], "t", 64) for label in (name, "?" * len(name))]
+        assert grids[0].shape != grids[1].shape or not torch.equal(*grids)
 
     def test_names_of_all_alphabets_are_drawn(self):
         map_grid([row_of(label="漢字 кот ☃", prediction="\ud800\x00\n")], "эпоха 3", 64)
