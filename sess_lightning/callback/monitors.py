@@ -109,7 +109,8 @@ def check_pointing(monitors: Iterable[Monitor], prefix: str, suffix: str) -> Non
             _complain(
                 monitor,
                 f"{monitor.who} monitors {monitor.key!r}, but the validation batches hold no boxes and no masks to "
-                f"point at. Give them as detection targets or by batch_to_samples=, or monitor {prefix}/overall{suffix}.",
+                f"point at. Give them as detection targets or by batch_to_samples=, or monitor another key, e.g. "
+                f"{prefix}/overall{suffix}.",
             )
 
 
