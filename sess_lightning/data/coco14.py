@@ -25,7 +25,8 @@ class COCO14(PhotoData):
     A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and a list of detection targets: `masks`
     `(N, H, W)` bool, `boxes` `(N, 4)` xyxy in pixels, `labels` `(N,)` long, positions in the ordered list of the
     category ids, which has gaps, `iscrowd` `(N,)` long, and `image_id`. Photos without annotations stay in, with empty
-    targets; objects whose box has no pixel inside its photo are left out, and their number is said. Masks are drawn when their photo is read. Needs pycocotools.
+    targets; objects whose box has no pixel inside its photo are left out, and their number is said. Masks are drawn
+    when their photo is read. Needs pycocotools.
 
     Args:
         root: folder with `val2014/` and `annotations/instances_val2014.json`.

@@ -125,8 +125,8 @@ class _TargetReader:
         if self.num_classes is not None and label >= self.num_classes:
             raise self.checks.error(
                 photo,
-                f"expected category_id to be a class of the model, 0..{self.num_classes - 1}, but got {label}; ids that "
-                "count from 1 or leave gaps need renumbering",
+                f"expected category_id to be a class of the model, 0..{self.num_classes - 1}, but got {label}; ids "
+                "that count from 1 or leave gaps need renumbering",
             )
         return label
 
