@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sess_lightning.data.base import PhotoData, Photos
+from sess_lightning.data.box_checks import BoxChecks, box_tensor
 
 _NEEDED = ("category_id", "bbox", "segmentation")
 
@@ -21,11 +22,11 @@ _NEEDED = ("category_id", "bbox", "segmentation")
 class COCO14(PhotoData):
     """The 40504 photos of MS COCO's val2014 with masks of 80 classes, for `validate` and `test`.
 
-    A batch is a list of normalised images `(3, H, W)` of different sizes and a list of detection targets with `masks`
-    `(N, H, W)` bool, `boxes` `(N, 4)` xyxy in pixels, `labels` `(N,)` long, `iscrowd` `(N,)` long and `image_id`.
-    A label is the position of the category in the sorted list of category ids (the ids themselves have gaps). Photos
-    without annotations are included, with empty targets. Masks are rasterised when their photo is read. Needs
-    pycocotools.
+    A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and a list of detection targets: `masks`
+    `(N, H, W)` bool, `boxes` `(N, 4)` xyxy in pixels, `labels` `(N,)` long, positions in the ordered list of the
+    category ids, which has gaps, `iscrowd` `(N,)` long, and `image_id`. Photos without annotations stay in, with empty
+    targets; objects whose box has no pixel inside its photo are left out, and their number is said. Masks are drawn
+    when their photo is read. Needs pycocotools.
 
     Args:
         root: folder with `val2014/` and `annotations/instances_val2014.json`.
@@ -58,12 +59,16 @@ class COCO14(PhotoData):
         folder, file = root / "val2014", root / "annotations" / "instances_val2014.json"
         self._check(file, folder)
         coco = self._read(file)
+        checks = BoxChecks(file)
+        annotations = _checked(coco, checks)
+        checks.warn()
         numbers = sorted(coco.imgs)
         paths = [folder / coco.imgs[number]["file_name"] for number in numbers]
         self._check_listed("photos", paths, file)
         categories = sorted(coco.cats)
         names = {index: coco.cats[category]["name"] for index, category in enumerate(categories)}
-        return Photos(paths, _Objects(coco, numbers, {c: index for index, c in enumerate(categories)}), names)
+        labels = {category: index for index, category in enumerate(categories)}
+        return Photos(paths, _Objects(coco, numbers, labels, annotations), names)
 
     def _read(self, file: Path) -> Any:
         from pycocotools.coco import COCO
@@ -82,19 +87,38 @@ class COCO14(PhotoData):
         return coco
 
 
+def _checked(coco: Any, checks: BoxChecks) -> dict[int, list[dict[str, Any]]]:
+    """The annotations of each photo whose box has a pixel inside it, crowds too."""
+    found = {}
+    for number, photo in coco.imgs.items():
+        name, boxed = str(photo["file_name"]), []
+        for one in coco.imgToAnns[number]:
+            if one["category_id"] not in coco.cats:
+                raise checks.error(
+                    name, f"expected category_id to be one of `categories`, but got {one['category_id']!r}"
+                )
+            box = checks.corners(one["bbox"], name)
+            boxed += [] if box is None else [(one, box)]
+        seen = checks.visible(box_tensor([box for _, box in boxed]), (photo["height"], photo["width"]), name).tolist()
+        found[number] = [one for (one, _), ok in zip(boxed, seen, strict=True) if ok]
+    checks.strange(sum(len(annotations) for photo, annotations in coco.imgToAnns.items() if photo not in coco.imgs))
+    return found
+
+
 @dataclass
 class _Objects:
     """Detection targets, built on access: all masks of val2014 together would take 90 GB."""
 
     coco: Any
     photos: list[int]
-    labels: dict[int, int]  # category id -> class index
+    labels: dict[int, int]  # by category id
+    annotations: dict[int, list[dict[str, Any]]]  # by photo, crowds too
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         photo = self.photos[index]
         size = (self.coco.imgs[photo]["height"], self.coco.imgs[photo]["width"])
-        found = self.coco.imgToAnns[photo]  # including crowds
-        corner_size = torch.tensor([one["bbox"] for one in found], dtype=torch.float32).reshape(-1, 4)
+        found = self.annotations[photo]
+        corner_size = box_tensor([one["bbox"] for one in found])
         masks = [self.coco.annToMask(one) for one in found]
         return {
             "masks": torch.from_numpy(np.array(masks, dtype=bool).reshape(-1, *size)),

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.datasets import VOCDetection
 
 from sess_lightning.data.base import PhotoData, Photos
+from sess_lightning.data.box_checks import BoxChecks, as_size, box_tensor, photo_size
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 VOC_CLASSES = (
@@ -29,10 +30,10 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 class VOC07(PhotoData):
     """The 4952 photos of PASCAL VOC 2007's test split with boxes of 20 classes, for `validate` and `test`.
 
-    A batch is a list of normalised images `(3, H, W)` of different sizes and a list of detection targets with `boxes`
-    `(N, 4)` xyxy in pixels, `labels` `(N,)` long (positions in `VOC_CLASSES`) and `difficult` `(N,)` long, 1 for
-    objects marked as hard to recognise. Boxes are `(xmin - 1, ymin - 1, xmax, ymax)` of the file, which counts pixels
-    from 1 and includes the last one.
+    A batch is a list of images `(3, H, W)`, normalised, of their own sizes, and a list of detection targets: `boxes`
+    `(N, 4)` `(xmin - 1, ymin - 1, xmax, ymax)` of the file, which counts pixels from 1 and includes the last, `labels`
+    `(N,)` long, positions in `VOC_CLASSES`, and `difficult` `(N,)` long, 1 for objects that are hard to recognise.
+    Objects without a pixel inside their photo are left out, and their number is said.
 
     Args:
         root: folder with `VOCdevkit/VOC2007/`, as unpacked from the archive.
@@ -91,14 +92,18 @@ class VOC07(PhotoData):
         paths, annotations = [[Path(file) for file in files] for files in (voc.images, voc.annotations)]
         self._check_listed("photos", paths, root / _SPLIT)
         self._check_listed("annotations", annotations, root / _SPLIT)
-        return Photos(paths, [_target(file) for file in annotations], dict(enumerate(VOC_CLASSES)))
+        checks = BoxChecks(root / _FOLDER / "Annotations")
+        targets = [_target(file, path, checks) for file, path in zip(annotations, paths, strict=True)]
+        checks.warn()
+        return Photos(paths, targets, dict(enumerate(VOC_CLASSES)))
 
 
-def _target(file: Path) -> dict[str, Tensor]:
-    """Reads the detection target from one annotation file."""
+def _target(file: Path, photo: Path, checks: BoxChecks) -> dict[str, Tensor]:
+    """The objects of one annotation file."""
     try:
         root = ElementTree.parse(file).getroot()  # noqa: S314  the user's own file
-        objects = VOCDetection.parse_voc_xml(root)["annotation"]["object"]
+        content = VOCDetection.parse_voc_xml(root)["annotation"]
+        objects = content["object"]
         sides = [[float(one["bndbox"][side]) for side in _SIDES] for one in objects]
         labels = [_INDEX[one["name"]] for one in objects]
         difficult = [int(one.get("difficult", 0)) for one in objects]
@@ -107,9 +112,12 @@ def _target(file: Path) -> dict[str, Tensor]:
             f"Could not read the annotation {file}: {type(error).__name__} {error}. Expected VOC's XML: an object with "
             f"name (one of the 20 classes), bndbox ({', '.join(_SIDES)}) and difficult for each thing."
         ) from error
-    inclusive_from_1 = torch.tensor(sides, dtype=torch.float32).reshape(-1, 4)
+    checks.check_corners(sides, photo.name)
+    boxes = box_tensor(sides) - torch.tensor([1.0, 1.0, 0.0, 0.0])  # the file counts from 1 and includes the last
+    size = content.get("size") or {}
+    seen = checks.visible(boxes, as_size(size.get("height"), size.get("width")) or photo_size(photo), photo.name)
     return {
-        "boxes": inclusive_from_1 - torch.tensor([1.0, 1.0, 0.0, 0.0]),
-        "labels": torch.tensor(labels, dtype=torch.long),
-        "difficult": torch.tensor(difficult, dtype=torch.long),
+        "boxes": boxes[seen],
+        "labels": torch.tensor(labels, dtype=torch.long)[seen],
+        "difficult": torch.tensor(difficult, dtype=torch.long)[seen],
     }

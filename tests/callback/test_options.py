@@ -59,14 +59,15 @@ def test_two_callbacks_and_monitors(tmp_path):
     assert stopping.best_score == max(stopping.best_score, t.callback_metrics["sess/pointing_acc"])
 
 
-def test_a_constant_model_logs_no_nan_and_stops_nothing(tmp_path):
+def test_constant_maps_are_logged_as_no_information(tmp_path):
     def flat(model, images, targets):
         return torch.zeros(len(images), 4, 4)
 
     callback = SESSCallback(SESS(flat, num_scales=1, window_size=None), num_samples=4)
-    with pytest.warns(UserWarning, match="no valid saliency map"):
+    with pytest.warns(UserWarning, match="only constant saliency maps.*no information"):
         t = run(tmp_path, callback)
-    assert sess_keys(t) == BOOKS
+    assert sess_keys(t) == keys(METRICS)
+    assert all(torch.isfinite(value) for value in t.callback_metrics.values())
     assert t.callback_metrics["sess/valid_fraction"] == 0
 
 
@@ -89,7 +90,7 @@ class Gathered(Metric):
         self.add_state("peaks", [], dist_reduce_fx="cat")
 
     def update(self, saliency):
-        self.peaks.append(torch.stack([one.max() for one in saliency]))
+        self.peaks += [one.max()[None] for one in saliency if one.max() > 0]
 
     def compute(self):
         return torch.cat(self.peaks).mean()
