@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sess_lightning.data.base import PhotoData, Photos
+from sess_lightning.data.base import PhotoData, Photos, annotated_size
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -23,7 +23,8 @@ class CocoPhotos(PhotoData):
 
     Args:
         root: folder with `images/` and `annotations.json` in COCO format; `category_id` is the model's class index as
-            it is.
+            it is. Boxes count the pixels in the file, or those of the photo turned upright as its EXIF data say where
+            `width` and `height` of `images` are the upright ones.
         batch_size: photos per batch.
         num_workers: processes that read photos.
         limit: only the first so many photos; `None` takes all.
@@ -31,7 +32,8 @@ class CocoPhotos(PhotoData):
         std: per-channel standard deviation, likewise.
 
     Raises:
-        ValueError: from `setup`, if `root` does not hold what is expected; says what is missing.
+        ValueError: from `setup`, if `root` does not hold what is expected, or a photo has another size than annotated;
+            says what is missing or wrong.
 
     Example::
 
@@ -61,7 +63,7 @@ class CocoPhotos(PhotoData):
         file, folder = root / "annotations.json", root / "images"
         self._check(file, folder)
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text(encoding="utf-8-sig"))
             photos = sorted(content["images"], key=lambda photo: photo["id"])
             found: dict[int, list[dict[str, Any]]] = defaultdict(list)
             for annotation in content["annotations"]:
@@ -69,10 +71,11 @@ class CocoPhotos(PhotoData):
             targets = [_target(photo["id"], found[photo["id"]]) for photo in photos]
             names = {c["id"]: c["name"] for c in content.get("categories", [])}
             paths = [folder / photo["file_name"] for photo in photos]
+            sizes = [annotated_size(photo) for photo in photos]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"Could not read {file}: {type(error).__name__} {error}. {self.layout}") from error
         self._check_listed("photos", paths[: self.limit], file)
-        return Photos(paths, targets, names)
+        return Photos(paths, targets, names, sizes)
 
 
 def _target(photo: int, annotations: list[dict[str, Any]]) -> dict[str, Tensor]:
