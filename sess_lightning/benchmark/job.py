@@ -122,7 +122,7 @@ class Job:
     def finish(self, text: str) -> None:
         """Write the results in Markdown to the output folder and print them."""
         folder = Path(self.out)
-        (folder / f"{self.name}.md").write_text(text)
+        (folder / f"{self.name}.md").write_text(text, encoding="utf-8")
         written = [str(path) for path in sorted(folder.glob(f"{self.name}*")) if path.is_file()]
         print(f"\n{text}\nWritten: {', '.join(written)}")
 

@@ -96,8 +96,8 @@ def runtime(
     for work in tqdm(works, desc="runtime", unit="row"):
         rows.append(work())
         write_csv(folder / "runtime.csv", rows)
-        (folder / "runtime.md").write_text(f"{head}\n\n{markdown(rows, _COLUMNS)}\n")
-    print((folder / "runtime.md").read_text())
+        (folder / "runtime.md").write_text(f"{head}\n\n{markdown(rows, _COLUMNS)}\n", encoding="utf-8")
+    print((folder / "runtime.md").read_text(encoding="utf-8"))
 
 
 def resolve_single_pass(name: str) -> bool:

@@ -73,9 +73,9 @@ class RowStore:
         path = self._parts / "settings.json"
         if not path.exists():
             unfinished = path.with_suffix(f".{os.getpid()}")
-            unfinished.write_text(json.dumps(settings, indent=1))
+            unfinished.write_text(json.dumps(settings, indent=1), encoding="utf-8")
             unfinished.replace(path)  # atomic, as several processes may start at the same time
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_text(encoding="utf-8"))
         different = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
         if different:
             key = different[0]

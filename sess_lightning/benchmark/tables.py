@@ -11,7 +11,7 @@ Row = Mapping[str, object]
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Write rows as CSV with the columns of the first row."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

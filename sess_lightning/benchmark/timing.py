@@ -61,7 +61,7 @@ def peak_megabytes(work: Callable[[], object], device: torch.device) -> float:
     def watch() -> None:
         nonlocal peak
         while not done.wait(0.002):
-            peak = max(peak, int(_STATM.read_text().split()[1]))
+            peak = max(peak, int(_STATM.read_text(encoding="ascii").split()[1]))
 
     thread = threading.Thread(target=watch)
     thread.start()

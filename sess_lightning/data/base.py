@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import torch
 from lightning.pytorch import LightningDataModule
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from sess_lightning.checks import check_count
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.data.reading import PhotoError, check_annotated_size, read_annotated
 
 Sample = tuple[Tensor, dict[str, Tensor]]
+Size = tuple[int, int]
 
 
 class Targets(Protocol):
@@ -31,6 +32,11 @@ class Photos(NamedTuple):
     paths: Sequence[Path]
     targets: Targets
     class_names: dict[int, str]
+    sizes: Sequence[Size | None] | None = None  # height and width that the annotations name
+
+    def size(self, number: int) -> Size | None:
+        """Height and width of a photo as annotated, if they are."""
+        return None if self.sizes is None else self.sizes[number]
 
 
 class PhotoData(LightningDataModule):
@@ -80,7 +86,9 @@ class PhotoData(LightningDataModule):
             )
         photos = self._find(Path(self.root))
         self.class_names = photos.class_names
-        self._photos = PhotoDataset(photos, self._chosen(len(photos.paths)), self.mean, self.std)
+        numbers = self._chosen(len(photos.paths))
+        self._check_sizes(photos, numbers)
+        self._photos = PhotoDataset(photos, numbers, self.mean, self.std)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Returns a loader of the photos in their order."""
@@ -116,6 +124,16 @@ class PhotoData(LightningDataModule):
                 f"{source} lists {len(missing)} {kind} that are not in {missing[0].parent}, e.g. {shown}. {self.layout}"
             )
 
+    def _check_sizes(self, photos: Photos, numbers: Sequence[int]) -> None:
+        """Raise a `ValueError` that names the first photo of another size than annotated, before work starts."""
+        for number in numbers:
+            size = photos.size(number)
+            if size is not None:
+                try:
+                    check_annotated_size(photos.paths[number], size)
+                except PhotoError as error:
+                    raise _unreadable(photos.paths[number], error) from error
+
 
 class PhotoDataset(Dataset[Sample]):
     """Dataset of `(image, target)`.
@@ -136,7 +154,11 @@ class PhotoDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         number = self.numbers[index]
-        pixels = TF.to_dtype(TF.pil_to_tensor(_read(self.photos.paths[number])), torch.float32, scale=True)
+        path = self.photos.paths[number]
+        try:
+            pixels = TF.to_dtype(read_annotated(path, self.photos.size(number)), torch.float32, scale=True)
+        except PhotoError as error:
+            raise _unreadable(path, error) from error
         known = self.photos.targets[number]
         # Cloned, as a validation_step may change its batch in place.
         own = {key: value.clone() for key, value in known.items()}
@@ -158,10 +180,20 @@ def chosen(count: int, limit: int | None, seed: int) -> Sequence[int]:
     return sorted(order[:limit].tolist())
 
 
-def _read(path: Path) -> Image.Image:
-    """Read a photo in RGB, without EXIF rotation: annotations refer to the pixels as stored in the file."""
-    try:
-        with Image.open(path) as photo:
-            return photo.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:  # raised by Pillow for broken files
-        raise ValueError(f"Could not read the photo {path}: {error}. Mend it or take it out of the list.") from error
+def annotated_size(photo: Mapping[str, Any]) -> Size | None:
+    """Height and width in an entry of COCO's `images`; None where they are missing or 0, which some tools write.
+
+    Raises:
+        ValueError, TypeError: if they are no whole numbers.
+
+    Example:
+        >>> annotated_size({"height": 20, "width": 30}), annotated_size({"file_name": "a.png"})
+        ((20, 30), None)
+    """
+    if not photo.get("height") or not photo.get("width"):
+        return None
+    return int(photo["height"]), int(photo["width"])
+
+
+def _unreadable(path: Path, error: PhotoError) -> ValueError:
+    return ValueError(f"Could not read the photo {path}: {error}. Mend it or take it out of the list.")

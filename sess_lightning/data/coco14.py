@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sess_lightning.data.base import PhotoData, Photos
+from sess_lightning.data.base import PhotoData, Photos, annotated_size
 from sess_lightning.data.box_checks import BoxChecks, box_tensor
 
 _NEEDED = ("category_id", "bbox", "segmentation")
@@ -68,17 +69,23 @@ class COCO14(PhotoData):
         categories = sorted(coco.cats)
         names = {index: coco.cats[category]["name"] for index, category in enumerate(categories)}
         labels = {category: index for index, category in enumerate(categories)}
-        return Photos(paths, _Objects(coco, numbers, labels, annotations), names)
+        sizes = [annotated_size(coco.imgs[number]) for number in numbers]
+        return Photos(paths, _Objects(coco, numbers, labels, annotations), names, sizes)
 
     def _read(self, file: Path) -> Any:
         from pycocotools.coco import COCO
 
         try:
-            with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-                coco = COCO(str(file))
+            coco = COCO()
+            # Not by COCO(file), which opens it in the platform's encoding.
+            coco.dataset = json.loads(file.read_text(encoding="utf-8-sig"))
+            if not isinstance(coco.dataset, dict):
+                raise TypeError(f"a {type(coco.dataset).__name__} at the top")
+            with redirect_stdout(io.StringIO()):  # it prints how far it is
+                coco.createIndex()
             if not coco.imgs or not coco.cats:
                 raise KeyError("images or categories")
-        except (AssertionError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"Could not read {file}: {type(error).__name__} {error}. {self.layout}") from error
         for number, annotation in coco.anns.items():
             missing = [key for key in _NEEDED if key not in annotation]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sess_lightning.data.base import PhotoData, Photos
+from sess_lightning.data.base import PhotoData, Photos, annotated_size
 from sess_lightning.data.box_checks import BoxChecks, as_number, as_size, box_tensor, photo_size
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
@@ -26,7 +26,8 @@ class CocoPhotos(PhotoData):
 
     Args:
         root: folder with `images/` and `annotations.json` in COCO format; `category_id` is used as the model's class
-            index.
+            index. Boxes count the pixels in the file, or those of the photo turned upright as its EXIF data say where
+            `width` and `height` of `images` are the upright ones.
         batch_size: photos per batch.
         num_workers: number of worker processes that read photos.
         limit: number of photos to use, from the first on; `None` uses all.
@@ -34,8 +35,8 @@ class CocoPhotos(PhotoData):
         std: per-channel standard deviation to normalise with; ImageNet's by default.
 
     Raises:
-        ValueError: from `setup`, if `root` does not hold what is expected; says what is missing, or which photo's
-            annotation is malformed or of no class of the model.
+        ValueError: from `setup`, if `root` does not hold what is expected; says what is missing, which photo's
+            annotation is malformed or of no class of the model, or which photo has another size than annotated.
 
     Example::
 
@@ -66,7 +67,7 @@ class CocoPhotos(PhotoData):
         self._check(file, folder)
         checks = BoxChecks(file)
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text(encoding="utf-8-sig"))
             photos = sorted(content["images"], key=lambda photo: _order(photo["id"]))[: self.limit]
             found: dict[Any, list[dict[str, Any]]] = defaultdict(list)
             for annotation in content["annotations"]:
@@ -74,6 +75,7 @@ class CocoPhotos(PhotoData):
             names = {as_number(c["id"]): c["name"] for c in content.get("categories", [])}
             paths = [folder / photo["file_name"] for photo in photos]
             listed = {as_number(photo["id"]) for photo in content["images"]}
+            sizes = [annotated_size(photo) for photo in photos]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"Could not read {file}: {type(error).__name__} {error}. {self.layout}") from error
         if len(listed) < len(content["images"]):
@@ -86,7 +88,7 @@ class CocoPhotos(PhotoData):
             for number, (photo, path) in enumerate(zip(photos, paths, strict=True))
         ]
         checks.warn()
-        return Photos(paths, targets, names)
+        return Photos(paths, targets, names, sizes)
 
     def _num_classes(self) -> int | None:
         """How many classes the trainer's model has, where it says so, as `LitClassifier` does."""

@@ -1,15 +1,19 @@
-"""Reads one photo from disk: rotated upright, in RGB, with a bounded size."""
+"""One photo from disk as a picture: upright and of bounded size, or as its annotations count its pixels."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from sess_lightning.data.decoding import as_rgb, orientation, turned
 
 MAX_ASPECT = 16
 
@@ -26,63 +30,119 @@ class Photo(NamedTuple):
         return tuple(self.picture.shape[1:]) != self.stored_size
 
 
-def read_photo(path: str | Path, max_side: int) -> Photo:
-    """Read a photo in RGB, rotated as its EXIF data says, with a longer side of at most `max_side`.
+class PhotoError(ValueError):
+    """A photo is not as it has to be; the message says in what way."""
 
-    Memory is bounded: a JPEG is decoded at a reduced size where that is enough, and other formats up to Pillow's limit
-    of 179 million pixels. Transparent pixels become white; 16-bit channels are reduced to 8 bits.
+
+class WrongSizeError(PhotoError):
+    """A photo has another size than its annotations name."""
+
+
+def read_photo(path: str | Path, max_side: int) -> Photo:
+    """Read a photo upright, as its EXIF or XMP data say, in 8-bit RGB, its longer side at most `max_side`.
+
+    Memory stays bounded: a JPEG is decoded at a fraction of its size where that is enough, and of other formats at most
+    what Pillow allows (179 million pixels) is decoded. Transparent parts become white, deeper values 8 bits.
 
     Args:
         path: any file that Pillow can read; of several frames the first is used.
         max_side: maximum of the longer side in pixels; larger photos are scaled down.
 
     Raises:
-        ValueError: if the file is missing, is not an image, is broken or too large, or if one side is more than 16
-            times the other.
+        PhotoError: if the file is missing, no picture, broken, too large, or more than 16 times as long as wide.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"there is no {'such file' if not path.exists() else 'file, only a folder'}")
+    with _opened(Path(path)) as file:
+        turn = orientation(file)
+        height, width = _size(file, turn)
+        _check_aspect(height, width)
+        return Photo(_tensor(turned(as_rgb(file, max_side), turn)), (height, width))
+
+
+def read_annotated(path: str | Path, size: tuple[int, int] | None = None) -> Tensor:
+    """Read a photo as its annotations count its pixels, in 8-bit RGB like `read_photo`, at its own size.
+
+    That is as the pixels are stored, whatever EXIF data say, unless the annotated size is that of the photo upright.
+
+    Args:
+        path: any file that Pillow reads; of several frames the first.
+        size: height and width that the annotations name; `None` if they name none.
+
+    Returns:
+        `(3, H, W)` uint8.
+
+    Raises:
+        PhotoError: if the file is missing, no picture, broken or too large, or (`WrongSizeError`) has another size.
+    """
+    with _opened(Path(path)) as file:
+        turn = _annotated_turn(file, size)
+        return _tensor(turned(as_rgb(file), turn))
+
+
+def check_annotated_size(path: str | Path, size: tuple[int, int]) -> None:
+    """Raise a `WrongSizeError` if the photo has another size than its annotations name; only its header is read.
+
+    A photo that cannot be read passes: reading it says why.
+    """
     try:
+        with _opened(Path(path)) as file:
+            _annotated_turn(file, size)
+    except WrongSizeError:
+        raise
+    except PhotoError:
+        pass
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The file in Pillow; whatever is raised inside comes out as a `PhotoError` in words."""
+    try:
+        if not path.is_file():
+            raise PhotoError(f"there is no {'such file' if not path.exists() else 'file, only a folder'}")
         with warnings.catch_warnings():
-            # Not shown: the photo is scaled down here, and the caller reports it.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                height, width = _upright_size(file)
-                _check_aspect(height, width)
-                return Photo(_decoded(file, max_side), (height, width))
+            warnings.filterwarnings("ignore", module=r"PIL\.")  # malformed EXIF data; large, which is bounded below
+            # A stream, as Pillow maps an uncompressed TIFF of a named file into memory as if it were not to be turned.
+            with path.open("rb") as stream, Image.open(stream) as file:
+                if file.format == "TIFF":
+                    file.load()  # Pillow turns it upright
+                yield file
+    except PhotoError:
+        raise
     except UnidentifiedImageError as error:
-        raise ValueError("this is no picture that can be read") from error
+        raise PhotoError("this is no picture that can be read") from error
     except Image.DecompressionBombError as error:
-        raise ValueError(f"the picture is too large to be read safely: {error} Scale it down first.") from error
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"the picture is broken: {error}") from error
+        raise PhotoError(f"the picture is too large to be read safely: {error} Scale it down first.") from error
+    except OSError as error:
+        said = f"the file cannot be opened: {error.strerror}" if error.errno else f"the picture is broken: {error}"
+        raise PhotoError(said) from error
+    except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error, IndexError and more
+        raise PhotoError(f"the picture is broken: {type(error).__name__} {error}") from error
 
 
-def _upright_size(file: Image.Image) -> tuple[int, int]:
-    turned = file.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 exchange width and height
-    return (file.width, file.height) if turned else (file.height, file.width)
+def _size(file: Image.Image, turn: int) -> tuple[int, int]:
+    """Height and width after turning; 5 to 8 exchange them."""
+    return (file.width, file.height) if turn >= 5 else (file.height, file.width)
 
 
 def _check_aspect(height: int, width: int) -> None:
     """Refuse very long images: SESS scales the short side to the window, so the long side would exhaust the memory."""
     if max(height, width) > MAX_ASPECT * min(height, width):
-        raise ValueError(
+        raise PhotoError(
             f"the picture of {width} x {height} pixels is more than {MAX_ASPECT} times as long as wide. Crop it."
         )
 
 
-def _decoded(file: Image.Image, max_side: int) -> Tensor:
-    photo: Image.Image = file
-    if photo.mode.startswith("I;16"):
-        photo = Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
-    elif photo.mode in ("RGBA", "LA", "PA") or "transparency" in photo.info:
-        photo.thumbnail((2 * max_side, 2 * max_side), Image.Resampling.BOX)
-        photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo.convert("RGBA"))
-    elif photo.mode == "P":
-        photo = photo.convert("RGB")
-    photo.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)  # decodes a JPEG at a reduced size
-    if photo is not file:
-        photo.info.update({key: value for key, value in file.info.items() if key == "exif"})
-    upright = ImageOps.exif_transpose(photo).convert("RGB")
-    return torch.from_numpy(np.array(upright)).permute(2, 0, 1).contiguous()
+def _annotated_turn(file: Image.Image, size: tuple[int, int] | None) -> int:
+    """The orientation in which the photo has the annotated size: stored, or upright."""
+    if size is None or size == _size(file, 1):
+        return 1
+    turn = orientation(file)
+    if size == _size(file, turn):
+        return turn
+    raise WrongSizeError(
+        f"the annotations say {size[1]} x {size[0]} pixels, but the file has {file.width} x {file.height}: boxes and "
+        "masks would not fit"
+    )
+
+
+def _tensor(photo: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1).contiguous()
