@@ -26,6 +26,7 @@ from sess_lightning.probing import probe
 from sess_lightning.render import normalization_misfit
 from sess_lightning.samples import Samples, batch_to_samples
 from sess_lightning.sess import SESS
+from sess_lightning.sess.diagnosis import why_constant
 
 
 class ValidationWork(Callback):
@@ -162,14 +163,30 @@ class ValidationWork(Callback):
                 continue
             self.last_results[number] = tracker.found
             if not values.get("valid_fraction"):
-                self._warn_once(
-                    "SESSCallback has no valid saliency map to measure in this validation; its metrics are not logged."
-                )
+                self._warn_of_constant_maps(trainer, pl_module, tracker)
             self._draw(trainer, tracker, suffix, values)
             values["seconds"] = torch.full_like(values["seconds"], tracker.seconds)  # with the drawing
             for name, value in values.items():
                 pl_module.log(f"{self.prefix}/{name}{suffix}", value, sync_dist=True, add_dataloader_idx=False)
         self._proven = self._proven or not failures
+
+    def _warn_of_constant_maps(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, tracker: LoaderTracker
+    ) -> None:
+        """Say once that there is no valid map, and why."""
+        message = "SESSCallback has no valid saliency map to measure in this validation; its metrics are not logged."
+        if message in self._said:
+            return
+        self._said.add(message)
+        reason = ""
+        if len(tracker.found):
+            try:
+                with self._probing(trainer, pl_module):
+                    images = [tracker.found.images[0].to(pl_module.device)]
+                    reason = why_constant(self.sess, pl_module, images, tracker.found.targets[:1].to(pl_module.device))
+            except Exception as error:
+                reason = f"The cause could not be found: {error}"
+        rank_zero_warn(f"{message} {reason}".rstrip())
 
     def _draw(self, trainer: pl.Trainer, tracker: LoaderTracker, suffix: str, values: Iterable[str]) -> None:
         """Tell the loggers more than numbers, about samples of all processes."""
