@@ -12,10 +12,10 @@ from typing import Any, cast
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
-from sess_lightning.callback.explainer import Explained, TargetRule
+from sess_lightning.callback.explainer import Explained, TargetRule, on_layer
 from sess_lightning.callback.forward_view import ForwardFn
 from sess_lightning.callback.keys import EVOLUTION, build_metrics
 from sess_lightning.callback.monitors import check_names, monitors_of, possible_names
@@ -24,6 +24,7 @@ from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_shar
 from sess_lightning.callback.validation import ValidationWork
 from sess_lightning.checks import check_choice
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.layers import get_layer
 from sess_lightning.logits import Activation
 from sess_lightning.samples import Samples
 from sess_lightning.sess import SESS
@@ -91,16 +92,19 @@ class SESSCallback(ValidationWork):
         seed: seed of the choice of samples.
         save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, and `sess/evolution` as PNG
             and GIF.
-
         bands: channels of the images that are drawn as red, green and blue, counted from 0, e.g. `(3, 2, 1)` for
             Sentinel-2, or one that is drawn in grey; for drawing only. `None` draws the first three.
+        target_layer: the layer that the base method reads: its dotted name in the LightningModule, or the module
+            itself. `None` leaves the method's own, which mostly is the one found by itself.
+        reshape: function from that layer's output to `(N, C, h, w)`, e.g. `sess_lightning.layers.tokens_to_grid(7, 7)`;
+            `None` leaves the method's own.
 
     Attributes:
         last_result: `Explained` of the first watched loader in the last validation, on the CPU.
         last_results: the same by number of the loader.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of its range, or a layer is given to a method that reads none.
         MisconfigurationException: in `setup`, for a strategy that shards the model's weights.
 
     Example::
@@ -130,6 +134,8 @@ class SESSCallback(ValidationWork):
         seed: int = 0,
         save_dir: str | None = None,
         bands: Sequence[int] | None = None,
+        target_layer: str | nn.Module | None = None,
+        reshape: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         for name, value, least in (
             ("num_samples", num_samples, 1), ("num_images", num_images, 0), ("every_n_epochs", every_n_epochs, 1)
@@ -139,7 +145,8 @@ class SESSCallback(ValidationWork):
         check_choice("on_error", on_error, ("warn", "raise"))
         if not callable(target):
             check_choice("target", target, ("label", "predicted"))
-        self.sess = SESS(num_scales=4, window_size=None) if sess is None else sess
+        self.target_layer, self.reshape = target_layer, reshape
+        self.sess = on_layer(SESS(num_scales=4, window_size=None) if sess is None else sess, target_layer, reshape)
         self.num_samples, self.num_images, self.indices = num_samples, num_images, indices
         self.every_n_epochs = every_n_epochs
         self.metrics = build_metrics(metrics, cast(Activation, self.sess.activation))
@@ -176,7 +183,9 @@ class SESSCallback(ValidationWork):
         self.reporter = self._new_reporter()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Warn about monitors of this callback's keys that would not work in this `fit`."""
+        """Check the layer's name, and warn about monitors of this callback's keys that would not work in this `fit`."""
+        if self.target_layer is not None:
+            get_layer(pl_module, self.target_layer)
         for warning in monitor_warnings(trainer, self.prefix):
             rank_zero_warn(warning)
         names = possible_names(self.metrics, self.compare_base)

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from sess_lightning.checks import check_images
 from sess_lightning.labels import UNKNOWN, known_labels
+from sess_lightning.layers import Reshape
 from sess_lightning.logits import check_targets, class_scores, predicted_classes
 from sess_lightning.pixels import resize
 from sess_lightning.probing import default_batch_size
+from sess_lightning.saliency.target_layer import with_target_layer
 from sess_lightning.samples import Samples
 from sess_lightning.sess import SESS
 from sess_lightning.sess.base_maps import base_maps
@@ -113,6 +115,19 @@ def in_smaller_batches(sess: SESS, images: Sequence[Tensor], device: torch.devic
     smaller = copy(sess)
     smaller.batch_size = max(1, (sess.batch_size or default_batch_size(device, sess.window_for(images))) // 2)
     return smaller
+
+
+def on_layer(sess: SESS, target_layer: str | nn.Module | None, reshape: Reshape | None) -> SESS:
+    """The same SESS whose base method reads another layer; the one given is left as it is.
+
+    Raises:
+        ValueError: if the method reads no layer.
+    """
+    if target_layer is None and reshape is None:
+        return sess
+    other = copy(sess)
+    other.method = with_target_layer(sess.method, target_layer, reshape)
+    return other
 
 
 class Explainer:

@@ -17,7 +17,7 @@ from torchmetrics import Metric
 from sess_lightning.callback.explainer import Explained, Explainer, TargetRule, in_smaller_batches
 from sess_lightning.callback.forward_view import ForwardFn, ForwardView, batch_row
 from sess_lightning.callback.hits import HitRule
-from sess_lightning.callback.keys import NUM_SAMPLES, SECONDS, VALID_FRACTION
+from sess_lightning.callback.keys import SECONDS, VALID_FRACTION
 from sess_lightning.callback.logged_value import log_value
 from sess_lightning.callback.monitors import check_loaders, check_pointing, check_values, monitors_of
 from sess_lightning.callback.reporter import Reporter, Settings
@@ -31,6 +31,7 @@ from sess_lightning.probing import probe
 from sess_lightning.render import drawn_channels, normalization_misfit
 from sess_lightning.samples import Samples, batch_to_samples
 from sess_lightning.sess import SESS
+from sess_lightning.sess.diagnosis import why_constant
 
 
 class ValidationWork(Callback):
@@ -194,7 +195,7 @@ class ValidationWork(Callback):
                 continue
             self.last_results[number] = tracker.found
             if not values.get(VALID_FRACTION.name):
-                self._warn_once("no valid map", self._no_valid_map(int(values[NUM_SAMPLES.name])))
+                self._warn_of_constant_maps(trainer, pl_module, tracker)
             self._draw(trainer, tracker, suffix, values)
             values[SECONDS.name] = torch.full_like(values[SECONDS.name], tracker.seconds)  # with the drawing
             for name, value in values.items():
@@ -212,12 +213,31 @@ class ValidationWork(Callback):
             if tracker.annotated is False:
                 check_pointing(monitors, self.prefix, f"/dataloader_idx_{number}" if several else "")
 
-    def _no_valid_map(self, count: int) -> str:
-        if not count:
-            return "SESSCallback explained no sample in this validation: its metrics are not logged."
-        return (
+    def _warn_of_constant_maps(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, tracker: LoaderTracker
+    ) -> None:
+        """Warn once that no map is valid, with the cause where this process has a sample to find it by."""
+        if "no valid map" in self._said:
+            return
+        if not len(tracker.found):
+            self._warn_once(
+                "no valid map",
+                "SESSCallback has no valid saliency map to measure in this validation: no sample of this process was "
+                "explained.",
+            )
+            return
+        try:
+            with self._probing(trainer, pl_module) as model:
+                if self._view is not None:
+                    self._view.row = tracker.rows[0]
+                images = [tracker.found.images[0].to(pl_module.device)]
+                reason = why_constant(self.sess, model, images, tracker.found.targets[:1].to(pl_module.device))
+        except Exception as error:
+            reason = f"The cause could not be found: {error}"
+        self._warn_once(
+            "no valid map",
             "SESSCallback got only constant saliency maps, or such with NaN, in this validation. They count as no "
-            "information: a random order for insertion and deletion, a miss for pointing."
+            f"information: a random order for insertion and deletion, a miss for pointing. {reason}".rstrip(),
         )
 
     def _draw(self, trainer: pl.Trainer, tracker: LoaderTracker, suffix: str, values: Iterable[str]) -> None:

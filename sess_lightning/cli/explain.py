@@ -17,12 +17,15 @@ from sess_lightning.checks import check_count, chosen_device
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
 from sess_lightning.cli.photo_files import PhotoTask, plan
 from sess_lightning.data.reading import Photo, read_photo
+from sess_lightning.layers import get_layer
 from sess_lightning.logits import class_scores
 from sess_lightning.networks import Network, load_network
 from sess_lightning.pixels import resize
 from sess_lightning.render.photo_page import PhotoRow, explanation_page
 from sess_lightning.render.picture import as_pillow
 from sess_lightning.render.text import DOT
+from sess_lightning.saliency.registry import resolve_method
+from sess_lightning.saliency.target_layer import with_target_layer
 from sess_lightning.sess import SESS
 from sess_lightning.sess.base_maps import base_maps
 
@@ -49,6 +52,7 @@ def explain(
     max_side: int = 2048,
     batch_size: int | None = None,
     device: str = "auto",
+    target_layer: str | None = None,
 ) -> int:
     """Show where a network looks in photos.
 
@@ -77,13 +81,16 @@ def explain(
         max_side: pixels; larger photos are scaled down to this, which bounds the memory.
         batch_size: patches per forward; the device's default if left out.
         device: "auto" (CUDA where there is one), or a torch device.
+        target_layer: dotted name of the layer that the method reads; found by itself if left out.
     """
     try:
         check_count("max_side", max_side)
         jobs = plan(photos, Path(out))
         network = load_network(model, weights, num_classes)
+        if target_layer is not None:
+            get_layer(network.module, target_layer)
         algorithm = SESS(
-            method,
+            with_target_layer(resolve_method(method, activation), target_layer),
             num_scales=num_scales,
             scales=short_sides(scales),
             window_size=network.input_size if window is None else window,
@@ -103,6 +110,9 @@ def explain(
         except (ValueError, RuntimeError, OSError) as error:
             failed += 1
             tqdm.write(f"{job.photo}: skipped, {error}", file=sys.stderr)
+    layer = getattr(algorithm.method, "resolved_layer", "")
+    if layer:
+        print(f"Layer explained: {layer} ({type(network.module.get_submodule(layer)).__name__})")
     print(f"{len(jobs) - failed} of {len(jobs)} photos explained, results in {out}")
     return SOME_FAILED if failed else ALL_EXPLAINED
 

@@ -47,7 +47,7 @@ def to_grid(activation: Tensor, image: Size, reshape: Reshape | None = None) -> 
 
 
 def is_map(activation: Tensor, image: Size) -> bool:
-    """Whether an activation is `(N, C, h, w)` or `(N, h, w, C)` of the image's aspect, which needs no other evidence."""
+    """Whether an activation is `(N, C, h, w)` or `(N, h, w, C)` of the image's aspect, so that its shape says all."""
     return activation.ndim == 4 and _axes_of_map(activation.shape, image) is not None
 
 
@@ -120,25 +120,25 @@ class GridBook:
     """The grids on which a model's maps and tokens lie, as one forward pass shows them.
 
     A grid is known from maps, from the patches that pixels are laid out in, and from `nn.Unfold`; from there on from
-    token counts that halve it, as patch merging does. Tokens beyond a known grid are class tokens and registers.
+    token counts that halve it, as patch merging does, if the tokens lie where the grid says (latents do not). Tokens
+    beyond a known grid are class tokens and registers.
 
     Args:
         trace: of the model on images of the size in question.
     """
 
     def __init__(self, trace: Trace) -> None:
+        self._trace = trace
         self._size, self._batch, self._cuts = trace.size, trace.batch, trace.cuts
         self._grids: list[Size] = []
         self._counts: set[int] = set()  # of tokens, whatever they are: sides of attention matrices
-        learned: set[int] = set()  # counts of tokens that do not come from the images: latents, queries
+        self._latents: set[int] = set()  # counts of tokens that are on no grid
+        self._streams: dict[Size, tuple[Tensor, Reshape]] = {}  # the last cut of the graph on each grid
         for call in trace.calls:
             if call.output.ndim == 3:
                 self._counts.add(self._count(call.output))
-            if call.node is None:
-                if call.output.ndim == 3 and call.output.shape[0] == self._batch:
-                    learned.add(call.output.shape[1])
-                continue
-            self._learn(call, trace.channels, learned)
+            if call.node is not None:
+                self._learn(call)
 
     def reshape_of(self, call: Call) -> Reshape | None:
         """What lays an output on its grid, for any number of images of this size; `None` if it is no map or token."""
@@ -184,23 +184,38 @@ class GridBook:
         height, width = max(fits, key=lambda grid: grid[0] * grid[1])
         return TokensToGrid(height, width, count - height * width, self._is_sequence_first(output))
 
-    def _learn(self, call: Call, channels: int, learned: set[int]) -> None:
-        output, module = call.output, call.module
-        if isinstance(module, nn.Unfold) and call.source is not None and call.source.ndim == 4:
-            self._add([_unfolded(module, call.source)])
+    def _learn(self, call: Call) -> None:
+        """Add the grids that a call shows."""
+        output, module, source = call.output, call.module, call.source
+        if isinstance(module, nn.Unfold) and source is not None and source.ndim == 4:
+            self._add([_unfolded(module, source)])
         if output.ndim == 4 and (isinstance(module, nn.Conv2d) or output.shape[0] == self._batch):
             axes = (2, 3) if isinstance(module, nn.Conv2d) else _axes_of_map(output.shape, self._size)
             if axes is not None and not self._is_attention(call):
                 self._add([(output.shape[axes[0]], output.shape[axes[1]])])
-        for tensor in (call.source, output):
+        for tensor in (source, output):
             if tensor is not None and tensor.ndim == 3 and tensor.shape[0] == self._batch:
-                self._add(_pixel_patches(tensor.shape[1], tensor.shape[2], channels, self._size))
+                self._add(_pixel_patches(tensor.shape[1], tensor.shape[2], self._trace.channels, self._size))
         if output.ndim == 3 and self._batch in output.shape[:2] and self._tokens(output) is None:
-            count = self._count(output)
-            if self._grids:
-                self._add([] if count in learned else [g for g in _halves(self._grids) if g[0] * g[1] == count][:1])
-            else:  # patches were cut by functions that no hook sees: the first tokens are the patches
-                self._add(_grids_by_aspect(count, self._size))
+            self._learn_tokens(output)
+        reshape = self.reshape_of(call) if call.node in self._cuts else None
+        if reshape is not None:
+            self._streams[_size(reshape(output))] = (output, reshape)
+
+    def _learn_tokens(self, tokens: Tensor) -> None:
+        """Add the grid of tokens of a count that is new."""
+        count = self._count(tokens)
+        if not self._grids:  # patches were cut by functions that no hook sees: the first tokens are the patches
+            self._add(_grids_by_aspect(count, self._size))
+        elif count not in self._latents:
+            batch_first = tokens.transpose(0, 1) if self._is_sequence_first(tokens) else tokens
+            for whole, half in _halves(self._grids):
+                if half[0] * half[1] != count or whole not in self._streams:
+                    continue
+                if self._trace.is_local(batch_first, *self._streams[whole]):
+                    return self._add([half])
+            self._latents.add(count)
+        return None
 
     def _add(self, grids: Iterable[Size]) -> None:
         self._grids += [grid for grid in grids if grid not in self._grids and grid[0] * grid[1] > 1]
@@ -220,7 +235,7 @@ def _unfolded(module: nn.Unfold, source: Tensor) -> Size:
 
 
 def _pixel_patches(count: int, width: int, channels: int, image: Size) -> list[Size]:
-    """The grid of `count` tokens that are the pixels of square patches, cut from the image as it is, padded or cropped."""
+    """The grid of `count` tokens that hold the pixels of square patches; the image may have been padded or cropped."""
     side = math.isqrt(width // channels)
     if width != channels * side * side:
         return []
@@ -228,10 +243,14 @@ def _pixel_patches(count: int, width: int, channels: int, image: Size) -> list[S
     return [grid for grid in (floor, ceil) if grid[0] * grid[1] == count][:1]
 
 
-def _halves(grids: list[Size]) -> list[Size]:
-    """Grids at half the resolution, latest first, rounded up or down."""
-    up = [(-(-rows // 2), -(-columns // 2)) for rows, columns in reversed(grids)]
-    return up + [(rows // 2, columns // 2) for rows, columns in reversed(grids)]
+def _halves(grids: list[Size]) -> list[tuple[Size, Size]]:
+    """Grids and what they are at half the resolution, rounded up or down; latest first."""
+    up = [((rows, columns), (-(-rows // 2), -(-columns // 2))) for rows, columns in reversed(grids)]
+    return up + [((rows, columns), (rows // 2, columns // 2)) for rows, columns in reversed(grids)]
+
+
+def _size(maps: Tensor) -> Size:
+    return maps.shape[-2], maps.shape[-1]
 
 
 def _axes_of_map(shape: torch.Size, image: Size) -> tuple[int, int] | None:

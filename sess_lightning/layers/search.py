@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 # Layers that only pass on, pool or rearrange: the map worth explaining is the one before them.
 _PASSING = (
     nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.LPPool2d, nn.FractionalMaxPool2d,
-    nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten, nn.LayerNorm, nn.Upsample,
+    nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten, nn.Upsample,
 )  # fmt: skip
 _SMALLEST_GRID = 4
 
@@ -107,9 +107,8 @@ class _Search:
     def __init__(self, traced: Trace) -> None:
         self.trace, self.book = traced, GridBook(traced)
         self._passing = self._passing_outputs()
-        last = {
-            call.name: number for number, call in enumerate(traced.calls)
-        }  # of several calls a method reads the last
+        # Of several calls of a module, methods read the last.
+        last = {call.name: number for number, call in enumerate(traced.calls)}
         self._candidates = [
             n for n, call in enumerate(traced.calls)
             if last[call.name] == n and not call.unchanged and self._on_grid(call) and self._carries(call)
@@ -125,13 +124,12 @@ class _Search:
             behind = [n for n in numbers if (not cuts or n > cuts[-1]) and self.trace.has_parts(n)]
             chosen = calls[behind[-1]] if behind else chosen
         if chosen is None and self._candidates:
-            chosen = calls[
-                next((n for n in reversed(self._candidates) if not self._is_projection(n)), self._candidates[0])
-            ]
+            others = [n for n in self._candidates if not self._is_projection(n)]
+            chosen = calls[(others or self._candidates)[-1]]
         return None if chosen is None else self._outermost(chosen)
 
     def _before_class_token(self, cuts: list[int]) -> int:
-        """The last cut, or the first norm of its block if the class token already holds a part of the evidence there."""
+        """The last cut, or the first norm of its block if the class token holds a part of the evidence by then."""
         calls, last = self.trace.calls, cuts[-1]
         if not self._in_prefix(calls[last]):
             return last
@@ -233,12 +231,12 @@ class _Search:
 
     def _passes_on(self, number: int) -> bool:
         call = self.trace.calls[number]
-        if isinstance(call.module, _PASSING):
-            return not self._is_norm_of_block(number)
-        if call.output.ndim == 3 and self._is_norm(number):
-            return call.node in self.trace.cuts  # the final norm
+        if self._is_norm(number) and (call.output.ndim == 3 or isinstance(call.module, nn.LayerNorm)):
+            # The final norm, if what it reads can be had; not one at the start of a block.
+            given = any(one.output is call.source for one in self.trace.calls[: call.first])
+            return given and not self._is_norm_of_block(number)
         reshaped = call.source is not None and call.source.shape != call.output.shape
-        return reshaped and next(call.module.parameters(), None) is None
+        return isinstance(call.module, _PASSING) or (reshaped and next(call.module.parameters(), None) is None)
 
     def _outermost(self, chosen: Call) -> Call:
         """Of the calls that gave this output, the outermost that is not the whole trunk."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from sess_lightning.logits import read_logits
+
+_LOCAL = 1.5  # times the gradient in the opposite quarter
 
 
 @dataclass(eq=False)
@@ -69,6 +71,30 @@ class Trace:
         """Whether a call's module called others."""
         return self.calls[number].first < number
 
+    def is_local(self, tokens: Tensor, source: Tensor, lay: Callable[[Tensor], Tensor]) -> bool:
+        """Whether the first token comes from the top left of `source` and the last from the bottom right, as on a grid.
+
+        Latents come from all of it alike. The first image is asked for the first token, the second for the last.
+
+        Args:
+            tokens: `(N, T, C)`, in the graph.
+            source: what they were made of, in the graph.
+            lay: lays `source` on its grid `(N, C, h, w)`.
+        """
+        if tokens.is_meta or not tokens.requires_grad:
+            return False
+        with torch.enable_grad():
+            corners = torch.stack([tokens[0, 0], tokens[1, -1]])
+            score = (corners * _noise(corners)).sum()
+        try:
+            (gradient,) = torch.autograd.grad(score, source, retain_graph=True)
+        except RuntimeError:  # not made of it
+            return False
+        energy = lay(gradient).float().square().sum(1)
+        rows, columns = energy.shape[1] // 2, energy.shape[2] // 2
+        top, bottom = energy[:, :rows, :columns].mean((1, 2)), energy[:, -rows:, -columns:].mean((1, 2))
+        return bool(top[0] > _LOCAL * bottom[0]) and bool(bottom[1] > _LOCAL * top[1])
+
 
 def trace(model: nn.Module, images: Tensor, structure_only: bool = False) -> Trace:
     """Run a model once, forward and backward from its logits, and write down what happens.
@@ -93,9 +119,8 @@ def trace(model: nn.Module, images: Tensor, structure_only: bool = False) -> Tra
         pixels = pair.clone().requires_grad_()
         with recorder.attached(model):
             given = pixels.clone()  # a model may work in place on its input
-            output = (
-                torch.func.functional_call(model, _noisy_zeros(model), (given,)) if structure_only else model(given)
-            )
+            weights = _noisy_zeros(model) if structure_only else {}
+            output = torch.func.functional_call(model, weights, (given,)) if weights else model(given)
         logits = read_logits(output, len(given))
         # All classes at once, by weights that make it unlikely that they cancel out.
         score = (logits * _noise(logits[:1])).sum()
@@ -168,7 +193,7 @@ def _differentiated(score: Tensor, pixels: Tensor) -> bool:
     if not score.requires_grad:
         return False
     try:
-        torch.autograd.grad(score, pixels, allow_unused=True)
+        torch.autograd.grad(score, pixels, retain_graph=True, allow_unused=True)  # for `Trace.is_local`
     except RuntimeError:
         return False
     return True

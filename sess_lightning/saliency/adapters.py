@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from copy import copy
 from importlib import import_module
 from typing import Any
 
@@ -17,7 +18,7 @@ from sess_lightning.probing import restored
 from sess_lightning.saliency.base import BaseMethod, Explanation, wide
 from sess_lightning.saliency.gradient import grey
 from sess_lightning.saliency.masking import forward_count
-from sess_lightning.saliency.target_layer import TargetLayer
+from sess_lightning.saliency.target_layer import TargetLayer, no_layer
 
 Layer = str | nn.Module | None
 _NO_GRADIENT = ("does not require grad", "not have been used in the graph")
@@ -137,6 +138,14 @@ class _Adapter(BaseMethod):
         """Name of the layer that the last call read; empty before, and for methods that explain pixels."""
         return self._layer.name
 
+    def on_layer(self, target_layer: Layer, reshape: Reshape | None) -> BaseMethod:
+        """The same method on another layer; this one is left as it is. What is `None` stays as it was."""
+        other = copy(self)
+        other.target_layer = self.target_layer if target_layer is None else target_layer
+        other.reshape = self.reshape if reshape is None else reshape
+        other._layer = TargetLayer(other.target_layer, other.reshape)
+        return other
+
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
         """See `BaseMethod.explain`."""
         torch.manual_seed(0)  # the probe around us gives the user's random states back
@@ -185,6 +194,11 @@ class _Captum(_Adapter):
     ) -> None:
         super().__init__(make, target_layer, reshape, kwargs)
         self.reduce = reduce
+
+    def on_layer(self, target_layer: Layer, reshape: Reshape | None) -> BaseMethod:
+        if "layer" not in _parameters(self.make):
+            raise no_layer(self)
+        return super().on_layer(target_layer, reshape)
 
     def maps(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         of_class = _parameters(self.make)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from copy import copy
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from sess_lightning.layers import Reshape, find_reshape, find_target_layer, get_layer, is_map, to_grid
 from sess_lightning.logits import class_logits, read_logits
-from sess_lightning.saliency.base import BaseMethod, wide
+from sess_lightning.saliency.base import BaseMethod, Method, wide
 
 
 class LayerReading(NamedTuple):
@@ -141,6 +142,54 @@ class LayerMethod(BaseMethod):
     def resolved_layer(self) -> str:
         """Name of the layer that the last call read; empty before."""
         return self._layer.name
+
+    def on_layer(self, target_layer: str | nn.Module | None, reshape: Reshape | None) -> LayerMethod:
+        """The same method on another layer; this one is left as it is. What is `None` stays as it was."""
+        other = copy(self)
+        other.target_layer = self.target_layer if target_layer is None else target_layer
+        other.reshape = self.reshape if reshape is None else reshape
+        other._layer = TargetLayer(other.target_layer, other.reshape)
+        return other
+
+
+def with_target_layer(method: Method, target_layer: str | nn.Module | None, reshape: Reshape | None = None) -> Method:
+    """A base method on another layer; the one given is left as it is.
+
+    Args:
+        method: any base method.
+        target_layer: dotted name or module; `None` leaves the method's own.
+        reshape: function from the layer's output to `(N, C, h, w)`; `None` leaves the method's own.
+
+    Raises:
+        ValueError: if the method reads no layer.
+    """
+    if target_layer is None and reshape is None:
+        return method
+    on_layer = getattr(method, "on_layer", None)
+    if on_layer is None:
+        raise no_layer(method)
+    return cast(Method, on_layer(target_layer, reshape))
+
+
+def no_layer(method: Method) -> ValueError:
+    """The error for a layer given to a method that reads none."""
+    return ValueError(
+        f"Expected no argument `target_layer` or `reshape`, as the base method {method!r} reads no layer of the model. "
+        "Leave them out, or take a method that reads one, such as SESS('gradcam')."
+    )
+
+
+def read_layer(method: Method, model: nn.Module, images: Tensor, targets: Tensor) -> LayerReading | None:
+    """What a method finds at its layer; `None` for a method that has read none yet.
+
+    Args:
+        method: any base method, called before.
+        model: under a probe.
+        images: `(N, C, H, W)`.
+        targets: `(N,)`, long, classes of this model.
+    """
+    layer = getattr(method, "_layer", None)
+    return layer.read(model, images, targets) if isinstance(layer, TargetLayer) and layer.name else None
 
 
 class Leaf:
