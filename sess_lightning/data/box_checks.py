@@ -48,9 +48,7 @@ class BoxChecks:
         """Raise a `ValueError` that names the file and the photo unless all are finite and ascending."""
         for box in boxes:
             if not all(map(_is_finite, box)) or box[2] < box[0] or box[3] < box[1]:
-                raise self.error(
-                    photo, f"expected a box x1, y1, x2, y2, finite and ascending, but got {list(box)}"
-                )
+                raise self.error(photo, f"expected a box x1, y1, x2, y2, finite and ascending, but got {list(box)}")
 
     def visible(self, boxes: Tensor, size: Size | None, photo: str) -> Tensor:
         """Which boxes `(N, 4)` have a pixel inside a photo of `size` (height, width), `(N,)` bool; counts the others.
