@@ -37,15 +37,16 @@ class SESSCallback(ValidationWork):
 
     | key | meaning | better | absent when |
     |---|---|---|---|
-    | `sess/insertion_auc` | class probability while the most salient pixels are inserted | higher | no valid map |
-    | `sess/deletion_auc` | class probability while the most salient pixels are deleted | lower | no valid map |
+    | `sess/insertion_auc` | class probability while the most salient pixels are inserted | higher | no sample |
+    | `sess/deletion_auc` | class probability while the most salient pixels are deleted | lower | no sample |
     | `sess/overall` | insertion minus deletion | higher | one of them is not measured |
-    | `sess/pointing_acc` | share of samples whose peak hits an object of the class | higher | no boxes or masks |
+    | `sess/pointing_acc` | share of samples whose peak hits an object of the class | higher | no such object |
     | `sess/seconds` | time this callback took in this validation | lower | never |
     | `sess/num_samples` | samples explained, over all processes | | never |
     | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |
 
-    With several validation loaders `/dataloader_idx_i` follows each key and each tag.
+    A map that is constant or NaN counts as no information: a random order of pixels for insertion and deletion, a miss
+    for pointing. With several validation loaders `/dataloader_idx_i` follows each key and each tag.
 
     **Shown**, at `trainer.global_step`, with samples of all processes, by every logger that can (images: TensorBoard,
     W&B, MLflow, Comet; text and charts: TensorBoard); nothing with `num_images=0`:
@@ -68,7 +69,9 @@ class SESSCallback(ValidationWork):
             would otherwise compare a stale value again.
         metrics: names out of `"insertion"`, `"deletion"`, `"pointing"`, or a mapping from names to metrics, e.g.
             `{"pointing": PointingGame(tolerance=0)}`. A metric of your own is logged under its own name; it is offered
-            `predict, images, saliency, targets, objects, previous` and takes those that its `update` knows.
+            `predict, images, saliency, targets, objects, previous, valid` and takes those that its `update` knows;
+            `valid` `(B,)` is False for maps that are constant or not finite. Insertion and deletion by name use the
+            activation of `sess`.
         target: `"label"` (the predicted class where there is none), `"predicted"`, or a function
             `(samples, logits) -> targets`.
         compare_base: also explain by the base method alone.
@@ -95,7 +98,8 @@ class SESSCallback(ValidationWork):
 
     Raises:
         ValueError: if an argument is out of its range.
-        MisconfigurationException: in `setup`, for a strategy that shards the model's weights.
+        MisconfigurationException: in `setup`, for a strategy that shards the model's weights; for a monitor of a key that
+            cannot have a value, before the training or after the first validation.
 
     Example::
 

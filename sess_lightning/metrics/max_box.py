@@ -30,7 +30,8 @@ def best_box_ious(
 
     Args:
         saliency: `(N, H, W)` or a list of `(H, W)`.
-        boxes: a list of `(M, 4)`: x1, y1, x2, y2 in pixels of the map, or `tv_tensors.BoundingBoxes`; read as the pixels inside.
+        boxes: a list of `(M, 4)`: x1, y1, x2, y2 in pixels of the map, or `tv_tensors.BoundingBoxes`; read as the
+            pixels inside.
         thresholds: how many, evenly spaced from 0 to below 1, or the thresholds themselves, ascending in [0, 1]. Choe
             et al. use 1000 on maps of 8 bits; 100 find nearly the same best.
         components: `"all"` boxes compete (MaxBoxAccV2), or only the `"largest"` component by area (MaxBoxAcc).

@@ -80,7 +80,7 @@ def test_a_scheduler_is_a_monitor_too(tmp_path):
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "sess/deletion"}}
 
     module = Plateau()
-    with pytest.raises(MisconfigurationException, match="plateau scheduler monitors 'sess/deletion'.*deletion_auc"):
+    with pytest.raises(MisconfigurationException, match=r"plateau scheduler monitors 'sess/deletion'.*deletion_auc"):
         fit(tmp_path, SESSCallback(small_sess(), **SMALL), module=module)
     assert module.steps == 0
 
