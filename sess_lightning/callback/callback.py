@@ -44,12 +44,13 @@ class SESSCallback(ValidationWork):
     | `sess/insertion_auc` | mean class probability, most salient pixels inserted first | higher | no sample |
     | `sess/deletion_auc` | mean class probability, most salient pixels deleted first | lower | no sample |
     | `sess/overall` | insertion minus deletion | higher | one of them is not measured |
-    | `sess/pointing_acc` | share of samples whose peak hits an object of the class | higher | no boxes or masks |
+    | `sess/pointing_acc` | share of samples whose peak hits an object of the class | higher | no object of the class |
     | `sess/seconds` | time the callback took in this validation | lower | never |
     | `sess/num_samples` | samples explained, over all processes | | never |
     | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |
 
-    With several validation loaders `/dataloader_idx_i` follows each key and each tag.
+    A map that is constant or NaN counts as no information: a random order of pixels for insertion and deletion, a miss
+    for pointing. With several validation loaders `/dataloader_idx_i` follows each key and each tag.
 
     **Shown**, at `trainer.global_step`, with samples of all processes, by every logger that can (images: TensorBoard,
     W&B, MLflow, Comet; text and charts: TensorBoard); nothing with `num_images=0`:
@@ -72,7 +73,9 @@ class SESSCallback(ValidationWork):
             would otherwise compare a stale value again.
         metrics: names out of `"insertion"`, `"deletion"`, `"pointing"`, or a mapping from names to metrics, e.g.
             `{"pointing": PointingGame(tolerance=0)}`. A metric of your own is logged under its own name; it is offered
-            `predict, images, saliency, targets, objects, previous` and takes those that its `update` knows.
+            `predict, images, saliency, targets, objects, previous, valid` and takes those that its `update` knows;
+            `valid` `(B,)` is False for maps that are constant or not finite. Insertion and deletion by name use the
+            activation of `sess`.
         target: `"label"` (the predicted class where there is none), `"predicted"`, or a function
             `(samples, logits) -> targets`.
         compare_base: also explain by the base method alone.
@@ -105,7 +108,8 @@ class SESSCallback(ValidationWork):
 
     Raises:
         ValueError: if an argument is out of its range, or a layer is given to a method that reads none.
-        MisconfigurationException: in `setup`, for a strategy that shards the model's weights.
+        MisconfigurationException: in `setup`, for a strategy that shards the model's weights; for a monitor of a key that
+            cannot have a value, before the training or after the first validation.
 
     Example::
 

@@ -79,7 +79,7 @@ POINTING = Key(
     title="pointing",
     meaning="share of samples whose peak hits an object of the class",
     better="higher",
-    absent="no boxes or masks",
+    absent="no object of the class",
     metric=PointingGame,
 )
 SECONDS = Key(

@@ -296,7 +296,9 @@ class ValidationWork(Callback):
             rank_zero_info(f"SESSCallback explains layer '{layer}' by {type(self.sess.method).__name__}.")
         misfit = normalization_misfit(*drawn_channels(found.images, self.mean, self.std, self.bands))
         if misfit:
-            self._warn_once("normalization", f"SESSCallback: {misfit}")
+            bands = self.bands is None and found.images[0].shape[0] not in (1, 3)
+            hint = " bands= says which channels are drawn as red, green and blue." if bands else ""
+            self._warn_once("normalization", f"SESSCallback: {misfit}{hint}")
 
     def _note(self, notes: Iterable[tuple[str, str]]) -> None:
         for kind, note in notes:

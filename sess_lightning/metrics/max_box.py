@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sess_lightning.boxes import check_boxes, pixel_boxes
+from sess_lightning.boxes import check_boxes, pixel_boxes, xyxy_boxes
 from sess_lightning.checks import check_choice
 from sess_lightning.metrics.connected_components import boxes_by_level
 from sess_lightning.metrics.objects import LocalisationMetric, Objects
@@ -30,7 +30,8 @@ def best_box_ious(
 
     Args:
         saliency: `(N, H, W)` or a list of `(H, W)`.
-        boxes: a list of `(M, 4)`: x1, y1, x2, y2 in pixels of the map; read as the pixels inside.
+        boxes: a list of `(M, 4)`: x1, y1, x2, y2 in pixels of the map, or `tv_tensors.BoundingBoxes`; read as the
+            pixels inside.
         thresholds: how many, evenly spaced from 0 to below 1, or the thresholds themselves, ascending in [0, 1]. Choe
             et al. use 1000 on maps of 8 bits; 100 find nearly the same best.
         components: `"all"` boxes compete (MaxBoxAccV2), or only the `"largest"` component by area (MaxBoxAcc).
@@ -52,6 +53,7 @@ def best_box_ious(
     grid = _threshold_grid(thresholds)
     maps = split_maps(saliency)
     check_same_count("boxes", len(boxes), len(maps))
+    boxes = [xyxy_boxes(own, f"entry {number} of argument `boxes`") for number, own in enumerate(boxes)]
     for number, own in enumerate(boxes):
         check_boxes(f"entry {number} of argument `boxes`", own, ascending=True)
         if len(own) == 0:
