@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,7 +108,7 @@ def _stored(name: str, weights: str) -> StoredWeights:
 
 
 def _is_path(weights: str) -> bool:
-    return Path(weights).exists() or Path(weights).suffix in SUFFIXES
+    return os.path.exists(weights) or Path(weights).suffix in SUFFIXES
 
 
 def _random(name: str, num_classes: int | None) -> nn.Module:
