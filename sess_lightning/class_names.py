@@ -2,42 +2,76 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ClassNames = Mapping[int, str]
 
 
 def read_class_names(path: str | Path) -> dict[int, str]:
-    """Read names by class index from a file.
+    """Names by class index, from a file in UTF-8.
 
     Args:
-        path: a text file with one name a line, the first that of class 0; or, where it ends in `.json`, a list of
-            names, an object from index to name, or an object with COCO's `categories`.
+        path: a text file with one name a line, the first that of class 0; or JSON or a Python literal: a list of names,
+            a dict from index to name or to `[WordNet id, name]`, as ImageNet's lists are published, or from name to
+            index, or a dict with COCO's `categories`. What ends in `.json` must be JSON.
 
     Raises:
         ValueError: if the file is missing or holds something else.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"Expected argument `classes` to be a file of class names, but found no file {path}.")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() != ".json":
-            return dict(enumerate(line.strip() for line in text.strip().splitlines()))
-        content = json.loads(text)
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = (
+            "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
+        )
+        raise ValueError(
+            f"Expected argument `classes` to be a file of class names, but could not read {path}: {reason}."
+        ) from error
+    try:
+        content = _content(text, is_json=path.suffix.lower() == ".json")
         if isinstance(content, dict) and "categories" in content:
             return {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
-        pairs = content.items() if isinstance(content, dict) else enumerate(content)
-        return {int(index): str(name) for index, name in pairs}
-    except (ValueError, KeyError, TypeError) as error:
+        if not isinstance(content, dict):
+            content = dict(enumerate(content))
+        elif all(type(index) is int for index in content.values()) and not any(str(key).isdigit() for key in content):
+            content = {index: name for name, index in content.items()}  # as torchvision's class_to_idx
+        return {int(index): _single(name) for index, name in content.items()}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"Could not read class names from {path}: {type(error).__name__} {error}. Write one name a line, or JSON: "
-            "a list, an object from index to name, or COCO's categories."
+            f"Expected argument `classes` to be a file of class names, but could not read {path}: "
+            f"{type(error).__name__} {error}. Write one name a line, or JSON: a list, an object from index to name, or "
+            "COCO's categories."
         ) from error
+
+
+def _content(text: str, is_json: bool) -> Any:
+    """A list or dict, as JSON or as a Python literal, or else the lines."""
+    if is_json:
+        return json.loads(text)
+    for read in (json.loads, ast.literal_eval):
+        try:
+            content = read(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(content, (dict, list, tuple)):
+            return content
+    return [line.strip() for line in text.strip().splitlines()]
+
+
+def _single(name: Any) -> str:
+    """The name itself; of `[WordNet id, name]` the last."""
+    if isinstance(name, (list, tuple)) and name and all(isinstance(part, str) for part in name):
+        return name[-1]
+    if not isinstance(name, (str, int)):
+        raise TypeError(f"a name is {name!r}")
+    return str(name)
 
 
 def class_name(index: int, names: ClassNames | Sequence[str] | None) -> str:
@@ -63,7 +97,7 @@ def chosen_class(target: str, names: ClassNames | None, num_classes: int) -> int
         >>> chosen_class("Tabby", {0: "tabby", 1: "lynx"}, 2), chosen_class("1", None, 2), chosen_class("top2", None, 2)
         (0, 1, range(0, 2))
     """
-    number = re.fullmatch(r"(top)?(\d+)", target.strip().lower())
+    number = re.fullmatch(r"(top)?(\d{1,9})", target.strip().lower())
     if number is None:
         return _named(target.strip(), names or {})
     value = int(number[2])

@@ -108,8 +108,8 @@ class SESSCallback(ValidationWork):
 
     Raises:
         ValueError: if an argument is out of its range, or a layer is given to a method that reads none.
-        MisconfigurationException: in `setup`, for a strategy that shards the model's weights; for a monitor of a key that
-            cannot have a value, before the training or after the first validation.
+        MisconfigurationException: in `setup`, for a strategy that shards the model's weights; for a monitor of a key
+            that cannot have a value, before the training or after the first validation.
 
     Example::
 

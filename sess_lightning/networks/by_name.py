@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,7 +103,7 @@ def _stored(source: Source, weights: str) -> StoredWeights:
 
 
 def _is_path(weights: str) -> bool:
-    return Path(weights).exists() or Path(weights).suffix in SUFFIXES
+    return os.path.exists(weights) or Path(weights).suffix in SUFFIXES
 
 
 def _options(num_classes: int | None) -> dict[str, Any]:
