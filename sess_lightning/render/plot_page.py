@@ -44,7 +44,8 @@ class PlotPage:
         from matplotlib.transforms import Affine2D
 
         size = width / _DPI, height / _DPI
-        self.figure = Figure(size, dpi=_DPI, facecolor=shade(PAGE), linewidth=0, layout="none")
+        self.figure = Figure(size, dpi=_DPI, facecolor=shade(PAGE), linewidth=0)
+        self.figure.set_layout_engine("none")  # everything has its place, whatever `figure.autolayout` says
         self.transform = Affine2D().scale(1, -1).translate(0, height)
         self.width, self.height, self.font_size = width, height, font_size
         self._canvas = FigureCanvasAgg(self.figure)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -235,7 +235,13 @@ class _Drawing:
         for x1, y1, x2, y2 in window_boxes(windows, torch.empty(3, spot.height, spot.width)).tolist():
             for colour, width, alpha in strokes:
                 corner, size = (spot.x + x1 + 0.5, spot.y + y1 + 0.5), (x2 - x1 - 1, y2 - y1 - 1)
-                style = {"fill": False, "edgecolor": shade(colour), "linewidth": width, "alpha": alpha, "zorder": 1}
+                style: dict[str, Any] = {
+                    "fill": False,
+                    "edgecolor": shade(colour),
+                    "linewidth": width,
+                    "alpha": alpha,
+                    "zorder": 1,
+                }
                 self.page.add(Rectangle(corner, *size, transform=self.page.transform, **style))
 
     def _connect(self, start: Point, end: Point, width: float, dot: bool = False, arrow: bool = False) -> None:
@@ -247,7 +253,7 @@ class _Drawing:
         middle = (start[0] + end[0]) / 2
         curve = Path([start, (middle, start[1]), (middle, end[1]), end], [Path.MOVETO, *[Path.CURVE4] * 3])
         for colour, halo, zorder in ((PAGE, _HALO, 2), (MUTED, 0.0, 3)):  # all halos lie below all lines
-            style = {"transform": self.page.transform, "edgecolor": shade(colour), "zorder": zorder}
+            style: dict[str, Any] = {"transform": self.page.transform, "edgecolor": shade(colour), "zorder": zorder}
             filled = {**style, "facecolor": shade(colour), "linewidth": 2 * halo}
             self.page.add(PathPatch(curve, fill=False, linewidth=width + 2 * halo, capstyle="butt", **style))
             if arrow:

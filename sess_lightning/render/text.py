@@ -24,7 +24,8 @@ def font_path() -> str:
 @lru_cache
 def font_of(size: int) -> ImageFont.FreeTypeFont:
     """The font for Pillow; `size` is the font size in pixels."""
-    return ImageFont.truetype(font_path(), size)
+    # The basic layout is the same on every machine; Raqm, where Pillow has it, fails on some strings.
+    return ImageFont.truetype(font_path(), size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def printable(text: str) -> str:
@@ -67,6 +68,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width: float) -> list[str]:
 @lru_cache(4096)
 def _in_font(character: str) -> bool:
     """Whether the font draws this character as something else than the empty box for a missing one."""
-    font = font_of(20)
-    mask, missing = font.getmask(character), font.getmask("\uffff")
-    return character.isprintable() and (mask.size, bytes(mask)) != (missing.size, bytes(missing))
+    if not character.isprintable():
+        return False
+    mask, missing = (font_of(20).getmask(one) for one in (character, "\uffff"))
+    return (mask.size, bytes(mask)) != (missing.size, bytes(missing))

@@ -60,7 +60,7 @@ class TestBoxes:
     @pytest.mark.parametrize(
         ("boxes", "message"),
         [
-            (torch.zeros(4), r"\(M, 4\).*\(4,\)"),
+            (torch.zeros(4), r"\(N, 4\).*\(4,\)"),
             ([[1, 2, 3, 4]], "list"),
             (torch.full((1, 4), float("nan")), "finite"),
         ],

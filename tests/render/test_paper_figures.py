@@ -5,7 +5,8 @@ import torch
 
 from sess_lightning import SESS
 from sess_lightning.render import patches_figure, prefilter_figure, smoothing_figure
-from sess_lightning.render.paper_figures import _kept_region, in_image
+from sess_lightning.render.paper_figures import _kept_region
+from sess_lightning.render.result_fields import window_boxes
 from tests.helpers.nets import small_cnn
 from tests.helpers.pictures import is_colour, picture
 
@@ -19,7 +20,7 @@ def result_of(**options):
 
 def test_windows_in_the_image():
     result = result_of()
-    boxes = in_image(result.windows[0], IMAGE)
+    boxes = window_boxes(result.windows[0], IMAGE)
     for box, (x1, y1, x2, y2, h, w) in zip(boxes.tolist(), result.windows[0].tolist(), strict=True):
         assert box == pytest.approx([x1 * 80 / w, y1 * 60 / h, x2 * 80 / w, y2 * 60 / h])
 
