@@ -169,8 +169,8 @@ class GradientsStay(pl.Callback):
         assert [m.training for m in pl_module.modules()] == self.modes
 
 
-def loader(case, shuffle):
-    data = TensorDataset(seeded(1, 12, 3, 16, 16), torch.arange(12) % 4)
+def loader(case, count, shuffle):
+    data = TensorDataset(seeded(1, count, 3, 16, 16), torch.arange(count) % 4)
     return DataLoader(data, batch_size=2, shuffle=shuffle, num_workers=case.workers)
 
 
@@ -188,7 +188,7 @@ def run(case, tmp_path, watched):
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
         callbacks=[*callbacks, GradientsStay()], precision=case.precision, inference_mode=case.inference_mode,
     )  # fmt: skip
-    arguments = (loader(case, True), loader(case, False)) if case.entry == "fit" else (loader(case, False),)
+    arguments = (loader(case, 12, True), loader(case, 6, False)) if case.entry == "fit" else (loader(case, 6, False),)
     try:
         options = {} if case.entry == "fit" else {"verbose": False}
         getattr(trainer, case.entry)(model, *arguments, **options)

@@ -1,6 +1,7 @@
 """Single-forward Grad-CAM against the full graph, in every kind of model it must work on."""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -32,6 +33,13 @@ def full_graph(model, layer, images, targets, autocast=False):
     return (g.mean((2, 3), keepdim=True) * a).sum(1).relu(), logits.detach()
 
 
+@cache
+def random_network(name):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torchvision.models.get_model(name, weights=None, num_classes=10)
+
+
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
@@ -43,9 +51,7 @@ def full_graph(model, layer, images, targets, autocast=False):
 )
 @pytest.mark.parametrize("autocast", [False, True])
 def test_equals_the_full_graph(name, layer, autocast):
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = torchvision.models.get_model(name, weights=None, num_classes=10)
+    model = random_network(name)
     images, targets = seeded(0, 2, 3, 64, 64), torch.tensor([3, 7])
     expected, logits = full_graph(model, layer, images, targets, autocast)
     method = GradCAM()

@@ -27,7 +27,7 @@ SHORT = {
     "rise": lambda: RISE(num_masks=20),
     "smooth_gradcam++": lambda: SmoothGradCAMPlusPlus(num_samples=2),
     "smoothgrad": lambda: SmoothGrad(num_samples=2),
-    "xrai": lambda: XRAI(steps=3),
+    "xrai": lambda: XRAI(steps=3, algorithm="fast"),
 }
 CHANNELS = 32
 
