@@ -39,6 +39,11 @@ def find_target_layer(model: nn.Module, images: Tensor) -> str:
     Raises:
         ValueError: if no module gives a spatial map, or no gradient reaches one.
     """
+    return locate(model, images)[0]
+
+
+def locate(model: nn.Module, images: Tensor) -> tuple[str, Reshape | None]:
+    """As `find_target_layer`: the name, and what lays the layer's output on its grid, for images of this size."""
     search = _Search(trace(model, images))
     call = search.best()
     if call is None:  # zero weights or a black image
@@ -47,7 +52,7 @@ def find_target_layer(model: nn.Module, images: Tensor) -> str:
     if call is None:
         raise ValueError(search.why_none())
     reshape = search.book.reshape_of(call)
-    grid = (reshape(call.output) if reshape is not None else call.output).shape[-2:]
+    grid = (call.output if reshape is None else reshape(call.output)).shape[-2:]
     log.info("Explaining layer %r (%s), grid %d x %d", call.name, type(call.module).__name__, *grid)
     if search.is_early(call):
         log.warning(
@@ -60,7 +65,7 @@ def find_target_layer(model: nn.Module, images: Tensor) -> str:
             "The layer %r gives a grid of only %d x %d for images of %d x %d pixels: maps will be coarse. Pass "
             "target_layer= to choose an earlier one.", call.name, *grid, *search.trace.size
         )  # fmt: skip
-    return call.name
+    return call.name, reshape
 
 
 def get_layer(model: nn.Module, layer: str | nn.Module) -> str:

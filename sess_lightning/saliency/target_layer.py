@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from sess_lightning.layers import Reshape, find_reshape, find_target_layer, get_layer, is_map, to_grid
+from sess_lightning.layers import Reshape, find_reshape, get_layer, is_map, locate, to_grid
 from sess_lightning.logits import class_logits, read_logits
+from sess_lightning.pixels import Size
 from sess_lightning.saliency.base import BaseMethod, Method, wide
 
 
@@ -41,7 +42,7 @@ class TargetLayer:
         self.name = ""
         self._found_on: weakref.ref[nn.Module] | None = None
         self._switches: weakref.WeakSet[nn.Module] | None = None  # learned from the first pass of a model
-        self._reshapes: dict[tuple[int, ...], Reshape | None] = {}  # by the height, width and axes of images and output
+        self._reshapes: dict[Size, Reshape | None] = {}  # by the size of the images
 
     def read(self, model: nn.Module, images: Tensor, targets: Tensor) -> LayerReading:
         """One forward pass without a graph below the layer, and the gradient back to it.
@@ -95,9 +96,12 @@ class TargetLayer:
     def resolve(self, model: nn.Module, images: Tensor) -> str:
         """Name of the layer in this model, looked for on the first batch where it is not given."""
         if self._found_on is None or self._found_on() is not model:
-            given = self.layer
-            self.name = find_target_layer(model, images.clone()) if given is None else get_layer(model, given)
-            self._found_on, self._switches, self._reshapes = weakref.ref(model), None, {}
+            self._reshapes = {}
+            if self.layer is None:
+                self.name, self._reshapes[images.shape[-2], images.shape[-1]] = locate(model, images)
+            else:
+                self.name = get_layer(model, self.layer)
+            self._found_on, self._switches = weakref.ref(model), None
         return self.name
 
     def grid(self, model: nn.Module, images: Tensor, activation: Tensor | None = None) -> Reshape:
@@ -114,10 +118,10 @@ class TargetLayer:
         size = (images.shape[-2], images.shape[-1])
         reshape = self.reshape
         if reshape is None and (activation is None or not is_map(activation, size)):
-            key = (*size, 0 if activation is None else activation.ndim)
-            if key not in self._reshapes:
-                self._reshapes[key] = find_reshape(model, images, self.resolve(model, images))
-            reshape = self._reshapes[key]
+            name = self.resolve(model, images)
+            if size not in self._reshapes:
+                self._reshapes[size] = find_reshape(model, images, name)
+            reshape = self._reshapes[size]
         return partial(to_grid, image=size, reshape=reshape)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -75,7 +75,6 @@ def _why_base_is(sess: SESS, model: nn.Module, squashed: Tensor, targets: Tensor
     if not (weighted > 0).any():
         return (
             f"The weighted sum of the channels of {where} is negative everywhere, and ReLU cuts what is below 0: "
-            f"all of it speaks against the class. Explain another class (target='predicted'), or another layer. "
-            f"{another}"
+            f"all of it speaks against the class. Explain another class, e.g. target='predicted'. {another}"
         )
     return f"The base method {sess.method!r} makes a constant map of {where}. {another}"

@@ -14,6 +14,7 @@ from sess_lightning import SESS
 from sess_lightning.classifier import LitClassifier
 from sess_lightning.data import IMAGENET_MEAN, IMAGENET_STD
 from sess_lightning.networks.small_cnn import small_cnn
+from sess_lightning.saliency import GradCAM
 from tests.helpers.nets import seeded
 
 
@@ -116,6 +117,17 @@ def test_options_reach_the_algorithm(tmp_path, weights, run):
     assert np.load(tmp_path / "out" / "photo.npy") == pytest.approx(expected.numpy(), abs=1e-5)
 
 
+def test_the_layer_can_be_chosen_and_is_printed(tmp_path, weights, run):
+    photo = picture(tmp_path / "photo.png")
+    code, out, _ = run(photo, "--target-layer=features.3", "--target=2", out=tmp_path / "chosen")
+    assert code == 0
+    assert "Layer explained: features.3 (Sequential)" in out
+    expected = SESS(GradCAM("features.3"), num_scales=2, window_size=64)(
+        weights[1], [normalised(photo)], torch.tensor([2])
+    )
+    assert np.load(tmp_path / "chosen" / "photo.npy") == pytest.approx(expected.maps[0].numpy(), abs=1e-5)
+
+
 def test_without_sess_the_map_is_that_of_the_base_method(tmp_path, run):
     """Of brightness that is the photo's own grey, squashed to 64 x 64 and back."""
     photo = picture(tmp_path / "photo.png", size=(64, 64))
@@ -174,6 +186,8 @@ def test_photos_of_one_name_in_different_folders(tmp_path, run):
         (["--model=resnet18"], "do not fit 'resnet18'"),
         (["--device=gpu"], "`device`"),
         (["--max-side=0"], "`max_side`"),
+        (["--target-layer=features.99"], r"`target_layer`.*Nearest names"),
+        (["--target-layer=features.0", "--method=rise"], "reads no layer"),
     ],
 )
 def test_wrong_arguments_are_told_before_work_starts(tmp_path, run, words, message):
