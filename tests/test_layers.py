@@ -1,6 +1,8 @@
 """The target layer of the usual architectures, of one's own networks, and what is said when it cannot be found."""
 
+import gc
 import logging
+import weakref
 
 import pytest
 import torch
@@ -264,3 +266,15 @@ def test_attention_matrices_are_no_maps():
             return self.head(mixed.mean(3)[:, 0])
 
     assert found(Attending(), (32, 32)) == "conv"
+
+
+def test_the_search_keeps_no_activation():
+    """Row 13: a hook of autograd that holds its own tensor is a cycle that Python cannot collect."""
+    seen = []
+    net = small_cnn()
+    handle = net[0].register_forward_hook(lambda module, args, output: seen.append(weakref.ref(output)))
+    find_target_layer(net, seeded(0, 2, 3, 32, 32))
+    handle.remove()
+    gc.collect()
+    assert seen
+    assert not any(output() is not None for output in seen)

@@ -168,12 +168,14 @@ class _Recorder:
         call = Call(name, module, output, source, first, node, source_node, unchanged)
         self.calls.append(call)
         if output.requires_grad and output.ndim in (3, 4):
+            # The hook holds the list alone: with the call, which holds the output, it would keep the whole graph alive.
+            gradients = call.gradients
 
             def on_gradient(gradient: Tensor) -> None:
                 carried = gradient != 0
-                call.gradients.append(carried.any(-1) if carried.ndim == 3 else carried.any())
+                gradients.append(carried.any(-1) if carried.ndim == 3 else carried.any())
 
-            output.register_hook(on_gradient)  # lives as long as the graph
+            output.register_hook(on_gradient)
 
 
 @contextmanager
