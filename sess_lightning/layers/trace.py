@@ -169,9 +169,10 @@ class _Recorder:
         self.calls.append(call)
         if output.requires_grad and output.ndim in (3, 4):
 
-            def on_gradient(gradient: Tensor) -> None:
+            def on_gradient(gradient: Tensor, gradients: list[Tensor] = call.gradients) -> None:
+                # Not a word of the call itself: it holds the output, which would then keep itself alive.
                 carried = gradient != 0
-                call.gradients.append(carried.any(-1) if carried.ndim == 3 else carried.any())
+                gradients.append(carried.any(-1) if carried.ndim == 3 else carried.any())
 
             output.register_hook(on_gradient)  # lives as long as the graph
 
