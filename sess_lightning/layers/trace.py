@@ -171,7 +171,8 @@ class _Recorder:
             # The hook holds the list alone: with the call, which holds the output, it would keep the whole graph alive.
             gradients = call.gradients
 
-            def on_gradient(gradient: Tensor) -> None:
+            def on_gradient(gradient: Tensor, gradients: list[Tensor] = call.gradients) -> None:
+                # Not a word of the call itself: it holds the output, which would then keep itself alive.
                 carried = gradient != 0
                 gradients.append(carried.any(-1) if carried.ndim == 3 else carried.any())
 
