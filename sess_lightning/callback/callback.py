@@ -98,8 +98,8 @@ class SESSCallback(ValidationWork):
 
     Raises:
         ValueError: if an argument is out of its range.
-        MisconfigurationException: in `setup`, for a strategy that shards the model's weights; for a monitor of a key that
-            cannot have a value, before the training or after the first validation.
+        MisconfigurationException: in `setup`, for a strategy that shards the model's weights; before the training, or
+            after its first validation, for a monitor of a key that cannot have a value.
 
     Example::
 
