@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sess_lightning.callback.explainer import Explained, second_classes
 from sess_lightning.class_names import ClassNames, class_name
-from sess_lightning.metrics.objects import class_objects, is_empty
+from sess_lightning.metrics.objects import is_empty
 from sess_lightning.render import MapRow, denormalize, drawn_channels, map_grid
 
 
@@ -63,7 +63,7 @@ def _row(found: Explained, i: int, display: DisplayOptions) -> MapRow:
         explained=display.name(target),
         base_hit=found.base_hits[i] if found.base_hits else None,
         second=found.second_maps[i],
-        tolerance=display.tolerance * _pixels_of_the_image(found.maps[i], objects, target),
+        tolerance=display.tolerance * _pixels_of_the_image(found.maps[i], objects),
     )
 
 
@@ -86,9 +86,8 @@ def _boxes(objects: dict[str, Tensor] | None, target: int) -> Tensor | None:
     return objects["boxes"].reshape(-1, 4)[objects["labels"].reshape(-1) == target]
 
 
-def _pixels_of_the_image(saliency: Tensor, objects: dict[str, Tensor] | None, target: int) -> float:
-    """Returns image pixels per pixel of the objects, the unit of the tolerance; not 1 if masks have another size."""
+def _pixels_of_the_image(saliency: Tensor, objects: dict[str, Tensor] | None) -> float:
+    """How many of the image's pixels one pixel of the objects is: not 1 where masks have a size of their own."""
     if objects is None or is_empty(objects) or "masks" not in objects:
         return 1.0
-    found = class_objects(objects, target, (saliency.shape[0], saliency.shape[1]))
-    return 1.0 if found is None else saliency.shape[0] / found.fit(saliency).shape[0]
+    return saliency.shape[0] / objects["masks"].shape[-2]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from sess_lightning import SESS, SESSCallback
 from sess_lightning.callback.explainer import Explained
 from sess_lightning.callback.sample_rows import DisplayOptions, map_rows
-from sess_lightning.metrics import PointingGame, perturbation_curve
+from sess_lightning.metrics import PointingGame, SaliencyDrift, perturbation_curve
 from sess_lightning.render import charts, map_grid
 from sess_lightning.render.page import BoardLayout
 from tests.helpers.boards import METRICS, callback, events, fit, layout, pictures, scenes, text
@@ -175,24 +175,13 @@ class TestLayout:
         assert read["two"]["overall"] == ["^two/overall$"]
 
     def test_metrics_that_come_later_are_added(self, tmp_path):
-        """No valid map in the first epoch: no metric yet."""
-
-        class Late(SESS):
-            validations = 0
-
-            def __call__(self, *args, **options):
-                result = super().__call__(*args, **options)
-                if t.current_epoch == 0:
-                    result.valid = torch.zeros_like(result.valid)
-                return result
-
-        t = trainer(tmp_path, callback(sess=Late(num_scales=1, window_size=32), compare_base=False), max_epochs=2,
+        """Nothing to compare with in the first epoch: no metric yet."""
+        t = trainer(tmp_path, callback(metrics={"drift": SaliencyDrift()}, compare_base=False), max_epochs=2,
                     logger=TensorBoardLogger(tmp_path))  # fmt: skip
-        with pytest.warns(UserWarning, match="no valid saliency map"):
-            t.fit(Module(num_classes=3), datamodule=scenes())
+        t.fit(Module(num_classes=3), datamodule=scenes())
         board = events(t.logger.log_dir)
         assert len(board.Tensors("custom_scalars__config__")) == 1
-        assert "overall" in layout(board)["sess"]
+        assert "drift" in layout(board)["sess"]
 
 
 class TestText:

@@ -204,9 +204,14 @@ class TestBands:
         callback = SESSCallback(
             small_sess(), **SMALL, bands=bands, mean=[0.0] * channels, std=[1.0] * channels, save_dir=str(tmp_path)
         )
-        t = trainer(tmp_path, callback)
+        t = trainer(tmp_path, callback, max_epochs=1)
         t.fit(module, data, data)
         assert list(tmp_path.rglob("*.png"))
+
+    def test_are_named_where_there_are_more_channels(self, tmp_path):
+        data = DataLoader(seeded(3, 4, 6, 32, 32), batch_size=4)
+        with pytest.warns(UserWarning, match=r"6 channels, but mean and std have 3 values.*bands="):
+            trainer(tmp_path, SESSCallback(small_sess(), **SMALL)).validate(Module(channels=6), data, verbose=False)
 
     def test_that_the_images_lack_stop_before_the_training(self, tmp_path):
         t = trainer(tmp_path, SESSCallback(small_sess(), **SMALL, bands=(3, 2, 1)))
