@@ -59,7 +59,7 @@ def curves_figure(
     Example:
         >>> lines = [Line("SESS 0.75", torch.tensor([0.5, 1.0])), Line("base 0.50", torch.tensor([0.0, 1.0]))]
         >>> curves_figure({"insertion": lines}, {"insertion": "pixels inserted"}, "epoch 3").shape
-        torch.Size([3, 294, 367])
+        torch.Size([3, 306, 374])
     """
     _check_charts(charts)
     layout = Layout(height, round(1.6 * height), 1)
