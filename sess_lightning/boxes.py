@@ -52,7 +52,7 @@ def check_boxes(name: str, boxes: Any, *, ascending: bool = False) -> None:
     """
     if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
         got = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
-        raise ValueError(f"Expected {name} to have shape (N, 4), x1, y1, x2, y2 in pixels, but got {got}.")
+        raise ValueError(f"Expected {name} to have shape (N, 4), but got {got}: x1, y1, x2, y2 in pixels.")
     if not torch.isfinite(boxes).all():
         raise ValueError(f"Expected {name} to be finite, but got {boxes.tolist()}. Leave such boxes out.")
     if ascending and (boxes[:, 2:] < boxes[:, :2]).any():

@@ -59,13 +59,13 @@ def curves_figure(
     Example:
         >>> lines = [Line("SESS 0.75", torch.tensor([0.5, 1.0])), Line("base 0.50", torch.tensor([0.0, 1.0]))]
         >>> curves_figure({"insertion": lines}, {"insertion": "pixels inserted"}, "epoch 3").shape
-        torch.Size([3, 294, 367])
+        torch.Size([3, 313, 374])
     """
     _check_charts(charts)
     layout = Layout(height, round(1.6 * height), 1)
     width, line, gap = layout.width, layout.line, layout.gap
     left = gap + round(2.2 * layout.font_size)
-    block = height + 4 * line + gap  # heading, plot, labels of the ticks and of the axis, legend
+    block = height + 4 * line + 2 * gap  # heading, plot, labels of the ticks and of the axis, legend
     page = PlotPage(left + width + 3 * gap, 2 * gap + line + len(charts) * block, layout.font_size)
     page.write(gap, gap + line / 2, title, TEXT, page.width - 2 * gap)
     for number, (heading, lines) in enumerate(charts.items()):

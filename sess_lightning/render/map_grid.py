@@ -90,7 +90,7 @@ def map_grid(
         >>> image, saliency = torch.zeros(3, 40, 60, dtype=torch.uint8), torch.rand(40, 60)
         >>> row = MapRow(image, None, saliency, torch.tensor([[5, 5, 20, 20]]), "disc", "square", 0.2, False, None)
         >>> map_grid([row], "epoch 3 · step 192", panel_height=64).shape
-        torch.Size([3, 245, 222])
+        torch.Size([3, 291, 222])
     """
     if not len(rows):
         raise ValueError("Expected argument `rows` to hold at least one row, but got none.")

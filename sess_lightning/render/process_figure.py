@@ -16,7 +16,7 @@ from sess_lightning.render.page import MUTED, PAGE, TEXT
 from sess_lightning.render.panel import Fit, panel_size, resized
 from sess_lightning.render.plot_page import PlotPage, shade
 from sess_lightning.render.process_steps import PatchSteps, ScaleSteps, shown_scales
-from sess_lightning.render.result_fields import ResultFields, check_image, window_boxes
+from sess_lightning.render.result_fields import ResultFields, check_image
 from sess_lightning.render.text import font_of
 
 Point = tuple[float, float]
@@ -127,13 +127,9 @@ class _Drawing:
         least = unit + self.gap + 2 * self.line
         self.rooms = [max(len(scale.patches) * (unit + self.gap), least) + self.line for scale in scales]
         self.top, self.body = round(3.6 * self.line), sum(self.rooms) - self.line
-        self.factor = min(  # of all scaled images
-            min(
-                (room - 2 * self.line - self.gap) / scale.picture.shape[1],
-                _SCALED_WIDTH * unit / scale.picture.shape[2],
-            )
-            for room, scale in zip(self.rooms, scales, strict=True)
-        )
+        heights = [room - 2 * self.line - self.gap for room in self.rooms]  # that scaled images may have
+        self.factor = min(height / scale.picture.shape[1] for height, scale in zip(heights, scales, strict=True))
+        self.factor = min(self.factor, *(_SCALED_WIDTH * unit / scale.picture.shape[2] for scale in scales))
         self.whole = _within(image, min(_WHOLE[0] * unit, self.body), _WHOLE[1] * unit)
         self.weighted = _within(image, unit, _WEIGHTED_WIDTH * unit)
         patch = next(scale.patches[0].picture for scale in scales if scale.patches)
@@ -231,18 +227,14 @@ class _Drawing:
         """Outline windows `(n, 6)` on a picture: pale and thin, or white between dark lines."""
         from matplotlib.patches import Rectangle
 
-        strokes = ((PAGE, 3.0, 1.0), ((255, 255, 255), 1.0, 1.0)) if strong else (((255, 255, 255), 1.0, 0.6),)
-        for x1, y1, x2, y2 in window_boxes(windows, torch.empty(3, spot.height, spot.width)).tolist():
-            for colour, width, alpha in strokes:
-                corner, size = (spot.x + x1 + 0.5, spot.y + y1 + 0.5), (x2 - x1 - 1, y2 - y1 - 1)
-                style: dict[str, Any] = {
-                    "fill": False,
-                    "edgecolor": shade(colour),
-                    "linewidth": width,
-                    "alpha": alpha,
-                    "zorder": 1,
-                }
-                self.page.add(Rectangle(corner, *size, transform=self.page.transform, **style))
+        white = 255, 255, 255
+        strokes = ((PAGE, 3, 1.0), (white, 1, 1.0)) if strong else ((white, 1, 0.6),)
+        for x1, y1, x2, y2, height, width in windows.tolist():
+            (left, top), (right, bottom) = spot.at(x1 / width, y1 / height), spot.at(x2 / width, y2 / height)
+            for colour, line_width, alpha in strokes:
+                outline = Rectangle((left + 0.5, top + 0.5), right - left - 1, bottom - top - 1, fill=False, zorder=1)
+                outline.set(edgecolor=shade(colour), linewidth=line_width, alpha=alpha, transform=self.page.transform)
+                self.page.add(outline)
 
     def _connect(self, start: Point, end: Point, width: float, dot: bool = False, arrow: bool = False) -> None:
         """Draw a curve that leaves and arrives horizontally, with a dot at its start or an arrowhead at its end."""
