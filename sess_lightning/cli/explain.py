@@ -14,11 +14,12 @@ from tqdm import tqdm
 
 from sess_lightning.checks import check_count
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
+from sess_lightning.cli.console import escaped, one_line, say
 from sess_lightning.cli.photo_files import PhotoTask, plan
-from sess_lightning.data.reading import Photo, read_photo
+from sess_lightning.data.reading import NoPhotoError, Photo, read_photo
 from sess_lightning.logits import class_scores
 from sess_lightning.networks import Network, load_network
-from sess_lightning.pixels import resize
+from sess_lightning.pixels import Size, resize
 from sess_lightning.render.photo_page import PhotoRow, explanation_page
 from sess_lightning.render.picture import as_pillow
 from sess_lightning.render.text import DOT
@@ -54,7 +55,8 @@ def explain(
     For each photo it prints the top classes of the whole image and writes OUT/NAME.png, a figure of the photo, the map
     of the base method alone, the SESS map and the scores of all patches, and OUT/NAME.npy, the map itself: float32 in
     [0, 1], (H, W) of the photo upright, or (k, H, W) where several classes are explained. A photo that cannot be read
-    is named and skipped. Exit code: 0 all photos explained, 1 some failed, 2 nothing done as an argument is wrong.
+    is named and skipped; a file in a folder that is no picture is left out. Exit code: 0 all photos explained, 1 some
+    failed, 2 nothing done as an argument is wrong.
 
     Args:
         photos: files, folders (searched with their subfolders) and glob patterns.
@@ -79,6 +81,7 @@ def explain(
     """
     try:
         check_count("max_side", max_side)
+        check_count("num_classes", num_classes, optional=True)
         jobs = plan(photos, Path(out))
         network = load_network(model, weights, num_classes)
         algorithm = SESS(
@@ -92,18 +95,23 @@ def explain(
         )
         names = network.class_names if classes is None else read_class_names(classes)
         setting = _Setting.of(network, algorithm, method, sess, target, names, device)
-    except (ValueError, TypeError, RuntimeError, ModuleNotFoundError) as error:
-        print(f"sess-lightning explain: error: {error}", file=sys.stderr)
+    except Exception as error:  # of a network, a method, a file: this is a command, which ends in words
+        say(f"sess-lightning explain: error: {one_line(error)}", sys.stderr)
         return WRONG_ARGUMENTS
-    failed = 0
+    explained = left_out = 0
     for job in tqdm(jobs, desc="explain", unit="photo"):
         try:
-            tqdm.write(setting.write(read_photo(job.photo, max_side), job))
-        except (ValueError, RuntimeError, OSError) as error:
-            failed += 1
-            tqdm.write(f"{job.photo}: skipped, {error}", file=sys.stderr)
-    print(f"{len(jobs) - failed} of {len(jobs)} photos explained, results in {out}")
-    return SOME_FAILED if failed else ALL_EXPLAINED
+            said = setting.write(read_photo(job.photo, max_side), job)
+        except Exception as error:  # one photo must not end the run
+            no_photo = isinstance(error, NoPhotoError) and not job.named
+            left_out += no_photo
+            say(f"{escaped(job.photo)}: {'left out' if no_photo else 'skipped'}, {one_line(error)}", sys.stderr)
+        else:
+            explained += 1
+            say(said)
+    count = len(jobs) - left_out
+    say(f"{explained} of {count} photos explained, results in {escaped(out)}")
+    return ALL_EXPLAINED if explained == count > 0 else SOME_FAILED
 
 
 def _short_sides(scales: str | None) -> list[int] | None:
@@ -119,9 +127,26 @@ def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"Expected argument `device` to be 'auto' or a torch device, but got {name!r}.") from error
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # each kind of device raises something else where it is missing
+        raise ValueError(
+            f"Expected argument `device` to be 'auto' or a torch device of this machine, but got {name!r}: "
+            f"{(str(error).splitlines() or [''])[0]}"
+        ) from error
+    return device
+
+
+def _try_method(sess: SESS, network: Network, method: str, window: Size, device: torch.device) -> None:
+    """Explain noise before work starts: what a callable of the user's cannot do is said once, not for every photo."""
+    noise = torch.rand(3, *window, generator=torch.Generator().manual_seed(0)).to(device)
+    try:
+        base_maps(sess, network.module, noise[None], torch.zeros(1, dtype=torch.long, device=device), [noise])
+    except Exception as error:
+        raise ValueError(
+            f"Expected argument `method` to be the path of a callable (model, images, targets) -> maps, but {method!r} "
+            f"fails on an image of noise: {type(error).__name__} {error}"
+        ) from error
 
 
 @dataclass
@@ -152,6 +177,8 @@ class _Setting:
         # One forward before work starts: how many classes there are, and whether a window of this size will do.
         blank = [torch.zeros(3, *sess.window_for([]))]
         outputs = sess.whole_image_logits(network.module, blank, sess.window_for([])).shape[1]
+        if "." in method:
+            _try_method(sess, network, method, sess.window_for([]), where)
         heading = method.rpartition(".")[2]
         return cls(network, sess, heading, with_sess, chosen_class(target, names, outputs), names, where)
 
@@ -168,12 +195,12 @@ class _Setting:
         sizes = f"{width} x {height}"
         if photo.reduced:
             sizes += f" scaled down to {image.shape[2]} x {image.shape[1]}"
-        page = explanation_page(rows, f"{job.photo.name}{DOT}{sizes}")
+        page = explanation_page(rows, f"{escaped(job.photo.name)}{DOT}{sizes}")
         as_pillow(page).save(f"{job.result}.png")
         np.save(f"{job.result}.npy", maps[0] if len(maps) == 1 else maps)
         shown = list(dict.fromkeys([*ranked[:_SHOWN], *targets]))
         lines = [f"{scores[i]:8.1%}  {self._named(i)}{' <- explained' if i in targets else ''}" for i in shown]
-        return "\n".join([f"{job.photo} ({sizes} pixels)", *lines, f"{'':8}  {job.result}.png, .npy"])
+        return "\n".join([f"{escaped(job.photo)} ({sizes} pixels)", *lines, f"{'':8}  {escaped(job.result)}.png, .npy"])
 
     def _probabilities(self, image: Tensor) -> Tensor:
         """Of every class, for the whole photo squashed to the window, as SESS finds the predicted one."""

@@ -9,13 +9,14 @@ import re
 import sys
 from typing import Any
 
-from jsonargparse import ArgumentParser, auto_cli
+from jsonargparse import ArgumentError, ArgumentParser, auto_cli
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime
 from sess_lightning.callback import SESSCallback
+from sess_lightning.cli.console import one_line, say
 from sess_lightning.cli.explain import WRONG_ARGUMENTS, explain
 
 _MORE = (
@@ -107,10 +108,15 @@ def _benchmark(words: list[str]) -> int:
 def _explain(words: list[str]) -> int:
     """`sess-lightning explain`: a parser of its own, as any number of photos stand before the options."""
     description = (explain.__doc__ or "").partition("Args:")[0]
-    parser = ArgumentParser(prog="sess-lightning explain", description=description)
+    parser = ArgumentParser(prog="sess-lightning explain", description=description, exit_on_error=False)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders and glob patterns")
     parser.add_function_arguments(explain, as_group=False, as_positional=False, skip={"photos"})
-    return explain(**parser.parse_args(_underscored(words)).as_dict())
+    try:
+        options = parser.parse_args(_underscored(words)).as_dict()
+    except ArgumentError as error:
+        say(f"sess-lightning explain: error: {one_line(error)} See sess-lightning explain --help.", sys.stderr)
+        return WRONG_ARGUMENTS
+    return explain(**options)
 
 
 def _underscored(words: list[str]) -> list[str]:
