@@ -34,14 +34,19 @@ def chosen_device(name: str) -> torch.device:
     """Returns the device of that name; `"auto"` is CUDA where there is one, else the CPU.
 
     Raises:
-        ValueError: if torch knows no such device.
+        ValueError: if torch knows no such device, or this machine has none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"Expected argument `device` to be 'auto' or a torch device, but got {name!r}.") from error
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # each kind of device raises something else where it is missing
+        raise ValueError(
+            f"Expected argument `device` to be 'auto' or a torch device of this machine, but got {name!r}: "
+            f"{(str(error).splitlines() or [''])[0]}"
+        ) from error
+    return device
 
 
 def check_images(images: Tensor | Sequence[Tensor]) -> list[Tensor]:

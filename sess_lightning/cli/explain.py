@@ -15,12 +15,13 @@ from tqdm import tqdm
 from sess_lightning.benchmark.compared_maps import short_sides
 from sess_lightning.checks import check_count, chosen_device
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
+from sess_lightning.cli.console import escaped, one_line, say
 from sess_lightning.cli.photo_files import PhotoTask, plan
-from sess_lightning.data.reading import Photo, read_photo
+from sess_lightning.data.reading import NoPhotoError, Photo, read_photo
 from sess_lightning.layers import get_layer
 from sess_lightning.logits import class_scores
 from sess_lightning.networks import Network, load_network
-from sess_lightning.pixels import resize
+from sess_lightning.pixels import Size, resize
 from sess_lightning.render.photo_page import PhotoRow, explanation_page
 from sess_lightning.render.picture import as_pillow
 from sess_lightning.render.text import DOT
@@ -59,7 +60,8 @@ def explain(
     For each photo it prints the top classes of the whole image and writes OUT/NAME.png, a figure of the photo, the map
     of the base method alone, the SESS map and the scores of all patches, and OUT/NAME.npy, the map itself: float32 in
     [0, 1], (H, W) of the photo upright, or (k, H, W) where several classes are explained. A photo that cannot be read
-    is named and skipped. Exit code: 0 all photos explained, 1 some failed, 2 nothing done as an argument is wrong.
+    is named and skipped; a file in a folder that is no picture is left out. Exit code: 0 all photos explained, 1 some
+    failed, 2 nothing done as an argument is wrong.
 
     Args:
         photos: files, folders (searched with their subfolders) and glob patterns.
@@ -85,6 +87,7 @@ def explain(
     """
     try:
         check_count("max_side", max_side)
+        check_count("num_classes", num_classes, optional=True)
         jobs = plan(photos, Path(out))
         network = load_network(model, weights, num_classes)
         if target_layer is not None:
@@ -100,21 +103,38 @@ def explain(
         )
         names = network.class_names if classes is None else read_class_names(classes)
         setting = _Setting.of(network, algorithm, method, sess, target, names, device)
-    except (ValueError, TypeError, RuntimeError, ModuleNotFoundError) as error:
-        print(f"sess-lightning explain: error: {error}", file=sys.stderr)
+    except Exception as error:  # of a network, a method, a file: this is a command, which ends in words
+        say(f"sess-lightning explain: error: {one_line(error)}", sys.stderr)
         return WRONG_ARGUMENTS
-    failed = 0
+    explained = left_out = 0
     for job in tqdm(jobs, desc="explain", unit="photo"):
         try:
-            tqdm.write(setting.write(read_photo(job.photo, max_side), job))
-        except (ValueError, RuntimeError, OSError) as error:
-            failed += 1
-            tqdm.write(f"{job.photo}: skipped, {error}", file=sys.stderr)
+            said = setting.write(read_photo(job.photo, max_side), job)
+        except Exception as error:  # one photo must not end the run
+            no_photo = isinstance(error, NoPhotoError) and not job.named
+            left_out += no_photo
+            say(f"{escaped(job.photo)}: {'left out' if no_photo else 'skipped'}, {one_line(error)}", sys.stderr)
+        else:
+            explained += 1
+            say(said)
     layer = getattr(algorithm.method, "resolved_layer", "")
     if layer:
-        print(f"Layer explained: {layer} ({type(network.module.get_submodule(layer)).__name__})")
-    print(f"{len(jobs) - failed} of {len(jobs)} photos explained, results in {out}")
-    return SOME_FAILED if failed else ALL_EXPLAINED
+        say(f"Layer explained: {layer} ({type(network.module.get_submodule(layer)).__name__})")
+    count = len(jobs) - left_out
+    say(f"{explained} of {count} photos explained, results in {escaped(out)}")
+    return ALL_EXPLAINED if explained == count > 0 else SOME_FAILED
+
+
+def _try_method(sess: SESS, network: Network, method: str, window: Size, device: torch.device) -> None:
+    """Explain noise before work starts: what a callable of the user's cannot do is said once, not for every photo."""
+    noise = torch.rand(3, *window, generator=torch.Generator().manual_seed(0)).to(device)
+    try:
+        base_maps(sess, network.module, noise[None], torch.zeros(1, dtype=torch.long, device=device), [noise])
+    except Exception as error:
+        raise ValueError(
+            f"Expected argument `method` to be the path of a callable (model, images, targets) -> maps, but {method!r} "
+            f"fails on an image of noise: {type(error).__name__} {error}"
+        ) from error
 
 
 @dataclass
@@ -145,6 +165,8 @@ class _Setting:
         # One forward before work starts gives the number of classes, and fails if the network refuses this window size.
         blank = [torch.zeros(3, *sess.window_for([]))]
         outputs = sess.whole_image_logits(network.module, blank, sess.window_for([])).shape[1]
+        if "." in method:
+            _try_method(sess, network, method, sess.window_for([]), where)
         heading = method.rpartition(".")[2]
         return cls(network, sess, heading, with_sess, chosen_class(target, names, outputs), names, where)
 
@@ -161,12 +183,12 @@ class _Setting:
         sizes = f"{width} x {height}"
         if photo.reduced:
             sizes += f" scaled down to {image.shape[2]} x {image.shape[1]}"
-        page = explanation_page(rows, f"{job.photo.name}{DOT}{sizes}")
+        page = explanation_page(rows, f"{escaped(job.photo.name)}{DOT}{sizes}")
         as_pillow(page).save(f"{job.result}.png")
         np.save(f"{job.result}.npy", maps[0] if len(maps) == 1 else maps)
         shown = list(dict.fromkeys([*ranked[:_SHOWN], *targets]))
         lines = [f"{scores[i]:8.1%}  {self._named(i)}{' <- explained' if i in targets else ''}" for i in shown]
-        return "\n".join([f"{job.photo} ({sizes} pixels)", *lines, f"{'':8}  {job.result}.png, .npy"])
+        return "\n".join([f"{escaped(job.photo)} ({sizes} pixels)", *lines, f"{'':8}  {escaped(job.result)}.png, .npy"])
 
     def _probabilities(self, image: Tensor) -> Tensor:
         """Returns every class's probability for the whole photo squashed to the window, as SESS predicts the class."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from inspect import signature
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -20,6 +20,7 @@ from sess_lightning.benchmark import ablation, insertion_deletion, pointing, run
 from sess_lightning.benchmark.job import PhotoOptions
 from sess_lightning.callback import SESSCallback
 from sess_lightning.callback.keys import BASE, KEYS
+from sess_lightning.cli.console import one_line, say
 from sess_lightning.cli.explain import WRONG_ARGUMENTS, explain
 
 _MORE = (
@@ -139,10 +140,15 @@ def _benchmark_parser(benchmark: Callable[..., None]) -> ArgumentParser:
 def _explain(words: list[str]) -> int:
     """Run `sess-lightning explain`, whose parser takes any number of photos before the options."""
     description = (explain.__doc__ or "").partition("Args:")[0]
-    parser = ArgumentParser(prog="sess-lightning explain", description=description)
+    parser = ArgumentParser(prog="sess-lightning explain", description=description, exit_on_error=False)
     parser.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders and glob patterns")
     parser.add_function_arguments(explain, as_group=False, as_positional=False, skip={"photos"})
-    return explain(**parser.parse_args(_underscored(words)).as_dict())
+    try:
+        options = parser.parse_args(_underscored(words)).as_dict()
+    except ArgumentError as error:
+        say(f"sess-lightning explain: error: {one_line(error)} See sess-lightning explain --help.", sys.stderr)
+        return WRONG_ARGUMENTS
+    return explain(**options)
 
 
 def _underscored(words: list[str]) -> list[str]:

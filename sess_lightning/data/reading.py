@@ -34,6 +34,10 @@ class PhotoError(ValueError):
     """A photo is not as it has to be; the message says in what way."""
 
 
+class NoPhotoError(PhotoError):
+    """A file is no picture at all."""
+
+
 class WrongSizeError(PhotoError):
     """A photo has another size than its annotations name."""
 
@@ -108,7 +112,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except PhotoError:
         raise
     except UnidentifiedImageError as error:
-        raise PhotoError("this is no picture that can be read") from error
+        if path.stat().st_size == 0:
+            raise PhotoError("the file is empty") from error
+        raise NoPhotoError("this is no picture that can be read") from error
     except Image.DecompressionBombError as error:
         raise PhotoError(f"the picture is too large to be read safely: {error} Scale it down first.") from error
     except OSError as error:

@@ -168,8 +168,6 @@ class _Recorder:
         call = Call(name, module, output, source, first, node, source_node, unchanged)
         self.calls.append(call)
         if output.requires_grad and output.ndim in (3, 4):
-            # The hook holds the list alone: with the call, which holds the output, it would keep the whole graph alive.
-            gradients = call.gradients
 
             def on_gradient(gradient: Tensor, gradients: list[Tensor] = call.gradients) -> None:
                 # Not a word of the call itself: it holds the output, which would then keep itself alive.

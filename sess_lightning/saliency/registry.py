@@ -79,7 +79,7 @@ def _imported(path: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
         return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # the module itself runs, and may raise anything
         raise ValueError(
             f"Expected argument `method` to be one of {method_names()} or the dotted path of a callable, "
             f"but got {path!r}: {error}"

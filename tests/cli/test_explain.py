@@ -140,16 +140,34 @@ def test_without_sess_the_map_is_that_of_the_base_method(tmp_path, run):
 def test_bad_files_are_named_and_skipped(tmp_path, run):
     folder = tmp_path / "photos"
     picture(folder / "good.png")
-    (folder / "text.jpg").write_text("no picture")
+    (folder / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_text("no picture")
     whole = picture(tmp_path / "whole.jpg", size=(300, 200)).read_bytes()
     (folder / "broken.jpg").write_bytes(whole[: len(whole) // 2])
     picture(folder / "strip.png", size=(340, 20))
-    code, out, err = run(folder, tmp_path / "missing.png")
+    code, out, err = run(folder, tmp_path / "missing.png", tmp_path / "text.jpg")
     assert code == 1
     skipped = {line.split(": skipped")[0].strip() for line in err.splitlines() if ": skipped" in line}
-    assert {os.path.basename(name) for name in skipped} == {"text.jpg", "broken.jpg", "strip.png", "missing.png"}
-    assert "1 of 5 photos explained" in out
+    bad = {"text.jpg", "empty.jpg", "broken.jpg", "strip.png", "missing.png"}
+    assert {os.path.basename(name) for name in skipped} == bad
+    assert "1 of 6 photos explained" in out
     assert [file.name for file in (tmp_path / "out").rglob("*.npy")] == ["good.npy"]
+
+
+def test_what_is_no_photo_in_a_folder_is_no_failure(tmp_path, run):
+    """Neither by its suffix nor by its content."""
+    picture(tmp_path / "photos" / "good.png")
+    for name in ("text.jpg", "film.mpg", "table.h5", "page.pdf", "drawing.eps", "notes.txt"):
+        (tmp_path / "photos" / name).write_text("no picture", encoding="utf-8")
+    code, out, err = run(tmp_path / "photos")
+    assert code == 0
+    assert "1 of 1 photos explained" in out
+    assert "text.jpg: left out, this is no picture" in err
+    assert "skipped" not in err
+    (tmp_path / "photos" / "good.png").unlink()
+    code, out, _ = run(tmp_path / "photos")
+    assert code == 1
+    assert "0 of 0 photos explained" in out
 
 
 def test_a_single_pixel_has_a_result(tmp_path, run):

@@ -252,7 +252,8 @@ def test_no_byte_string_raises_anything_else(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.png", b"", "no picture"),
+        ("a.png", b"", "the file is empty"),
+        ("a.png", b"some text", "no picture"),
         ("a.png", b"\x89PNG\r\n\x1a\n", "no picture|broken"),
         ("a" * 300 + ".png", None, "cannot be opened: File name too long"),
         ("b.png", None, "there is no such file"),
