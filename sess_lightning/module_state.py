@@ -135,7 +135,7 @@ class _Snapshot:
         elif isinstance(value, np.ndarray):
             self._undo.append(partial(_refill_array, value, value.copy()))
         elif isinstance(value, (torch.Generator, np.random.RandomState)):
-            self._undo.append(partial(value.set_state, value.get_state()))
+            self._undo.append(partial(_set_state, value, value.get_state()))
         elif isinstance(value, random.Random):
             self._undo.append(partial(value.setstate, value.getstate()))
         elif isinstance(value, np.random.Generator):
@@ -246,6 +246,11 @@ def _refill_container(container: Any, before: list[Any]) -> None:
         return
     container.clear()
     (container.update if isinstance(container, set) else container.extend)(before)
+
+
+def _set_state(generator: Any, state: Any) -> None:
+    """Set a generator of torch or numpy back."""
+    generator.set_state(state)
 
 
 def _refill_array(array: np.ndarray, before: np.ndarray) -> None:

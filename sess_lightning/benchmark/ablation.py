@@ -136,8 +136,8 @@ def shared_maps(settings: list[SESS], model: nn.Module, image: Tensor, target: i
     classes = torch.tensor([target], device=image.device)
     with probe(model):
         patches = Patches(model, [image], [list(numbers)], classes, first.activation, first.batch_size)
-        ((maps, scores),) = patches.explanations(first.method)
-        scores = (patches.scores()[0] if scores is None else scores).probability
+        ((maps, found),) = patches.explanations(first.method)
+        scores = (patches.scores()[0] if found is None else found).probability
     fused = []
     for sess, windows in zip(settings, own, strict=True):
         chosen = torch.tensor([numbers[window] for window in windows])

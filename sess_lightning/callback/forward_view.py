@@ -95,7 +95,8 @@ class ForwardView(nn.Module):
     def forward(self, images: Tensor) -> Any:
         """What `forward_fn` makes of the images, `(N, C, H, W)`."""
         batch = expanded_row(self.row, len(images), images.device)
-        return self._call.forward_fn(self._call.module, images, batch)
+        call: _Call = vars(self)["_call"]
+        return call.forward_fn(call.module, images, batch)
 
 
 class _Call(NamedTuple):

@@ -220,7 +220,7 @@ class SESS:
         return saliency, rest.valid
 
     def _explained(self, patches: Patches, known: Sequence[Tensor] | None) -> Iterator[_Explained]:
-        """Of each image, in turn, the scores of its patches and the maps of those that pass the pre-filter."""
+        """Yields, image by image, the scores of its patches and the maps of those that pass the pre-filter."""
         if known is None and (getattr(self.method, "single_pass", False) or self.prefilter_ratio == 0):
             # Every patch is explained, or that costs no more than its score: one pass gives both.
             for number, (maps, scores) in enumerate(patches.explanations(self.method)):
@@ -235,13 +235,13 @@ class SESS:
             found = patches.scores()
             all_scores, all_graded = [one.probability for one in found], [_graded(one) for one in found]
         else:
-            all_scores = all_graded = [scores.to(patches.targets.device) for scores in known]
-        on_host = torch.cat(all_graded).cpu().split([len(scores) for scores in all_scores])
-        all_kept = [_prefilter(scores, self.prefilter_ratio) for scores in on_host]
+            all_scores = all_graded = [one.to(patches.targets.device) for one in known]
+        on_host = torch.cat(all_graded).cpu().split([len(one) for one in all_scores])
+        all_kept = [_prefilter(one, self.prefilter_ratio) for one in on_host]
         kept_windows = [[w[i] for i in k.tolist()] for w, k in zip(patches.windows, all_kept, strict=True)]
         explanations = replace(patches, windows=kept_windows).explanations(self.method)
-        for scores, graded, kept, (maps, _) in zip(all_scores, all_graded, all_kept, explanations, strict=True):
-            yield _Explained(scores, graded, kept, maps)
+        for probability, graded, kept, (maps, _) in zip(all_scores, all_graded, all_kept, explanations, strict=True):
+            yield _Explained(probability, graded, kept, maps)
 
     def _fuse(
         self, part: _Explained, windows: Sequence[Window], size: Size, keep_patches: bool

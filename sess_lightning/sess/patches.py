@@ -60,7 +60,7 @@ class Patches:
         return [Scores(*pair) for pair in zip(*parts, strict=True)]
 
     def explanations(self, method: Method) -> Iterator[tuple[Tensor, Scores | None]]:
-        """Of each image, in turn, the maps `(P, h, w)` and, if the method gives logits, the scores (line 13)."""
+        """Yields, image by image, the maps `(P, h, w)` and, if the method gives logits, the scores (line 13)."""
         return _by_image(self._explained(method), [len(w) for w in self.windows])
 
     def _explained(self, method: Method) -> Iterator[tuple[Tensor, Scores | None]]:
