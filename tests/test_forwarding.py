@@ -157,3 +157,12 @@ def test_insertion_curves_of_odd_networks(kind, reference, wrap):
     expected = perturbation_curve(reference().eval(), given, saliency, targets, batch_size=10, **options)
     assert torch.allclose(found, expected, atol=1e-6)
     assert torch.equal(given, before)
+
+
+def test_probabilities_that_are_meant_are_not_complained_of():
+    given, saliency = images(2), seeded(3, 2, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        perturbation_curve(
+            ends_in(nn.Softmax(1)), given, saliency, torch.tensor([0, 1]), steps=4, baseline="zeros", activation=None
+        )
