@@ -32,7 +32,7 @@ _MISSING = object()
 _held: WeakSet[nn.Module] = WeakSet()
 _written: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # large tensors that a forward writes, by name
 
-Undo = Callable[[], None]
+Undo = Callable[[], object]
 
 
 @contextmanager
@@ -134,7 +134,9 @@ class _Snapshot:
                 self._keep_module(child)
         elif isinstance(value, np.ndarray):
             self._undo.append(partial(_refill_array, value, value.copy()))
-        elif isinstance(value, (torch.Generator, np.random.RandomState)):
+        elif isinstance(value, torch.Generator):
+            self._undo.append(partial(value.set_state, value.get_state()))
+        elif isinstance(value, np.random.RandomState):
             self._undo.append(partial(value.set_state, value.get_state()))
         elif isinstance(value, random.Random):
             self._undo.append(partial(value.setstate, value.getstate()))

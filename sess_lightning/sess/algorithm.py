@@ -240,8 +240,8 @@ class SESS:
         all_kept = [_prefilter(scores, self.prefilter_ratio) for scores in on_host]
         kept_windows = [[w[i] for i in k.tolist()] for w, k in zip(patches.windows, all_kept, strict=True)]
         explanations = replace(patches, windows=kept_windows).explanations(self.method)
-        for scores, graded, kept, (maps, _) in zip(all_scores, all_graded, all_kept, explanations, strict=True):
-            yield _Explained(scores, graded, kept, maps)
+        for probability, graded, kept, (maps, _) in zip(all_scores, all_graded, all_kept, explanations, strict=True):
+            yield _Explained(probability, graded, kept, maps)
 
     def _fuse(
         self, part: _Explained, windows: Sequence[Window], size: Size, keep_patches: bool
