@@ -134,10 +134,9 @@ class _Snapshot:
                 self._keep_module(child)
         elif isinstance(value, np.ndarray):
             self._undo.append(partial(_refill_array, value, value.copy()))
-        elif isinstance(value, torch.Generator):
-            self._undo.append(partial(value.set_state, value.get_state()))
-        elif isinstance(value, np.random.RandomState):
-            self._undo.append(partial(value.set_state, value.get_state()))
+        elif isinstance(value, (torch.Generator, np.random.RandomState)):
+            state: Any = value.get_state()
+            self._undo.append(partial(value.set_state, state))
         elif isinstance(value, random.Random):
             self._undo.append(partial(value.setstate, value.getstate()))
         elif isinstance(value, np.random.Generator):
