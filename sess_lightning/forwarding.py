@@ -7,7 +7,8 @@ remembered as long as the model lives, never on the model.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -19,7 +20,9 @@ from sess_lightning.logits import read_logits
 from sess_lightning.probing import probe
 
 _formats: WeakKeyDictionary[nn.Module, dict[torch.Size, torch.memory_format]] = WeakKeyDictionary()
-_alone: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+_needs_two: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # those that fail for a batch of one
+
+Result = TypeVar("Result")
 
 # Logits of two layouts differ by rounding, far less than those of two images; a model that misreads a layout mixes up
 # pixels. Shares of the difference between the two images, and of the largest logit.
@@ -83,27 +86,39 @@ def model_logits(model: nn.Module, images: Tensor) -> Tensor:
     Raises:
         TypeError, ValueError: if the output is no logits, or has not a row for each image.
     """
-    if len(images) == 1 and not accepts_one(model, images):
-        return model_logits(model, twice(images))[:1]
-    return read_logits(model(laid_out(model, images)), len(images))
+    return in_company(model, images, lambda given: read_logits(model(laid_out(model, given)), len(given)))[
+        : len(images)
+    ]
+
+
+def in_company(model: nn.Module, images: Tensor, run: Callable[[Tensor], Result]) -> Result:
+    """What `run` gives for the images, or for one image twice, where the model fails for a batch of one.
+
+    A `squeeze()` in a forward drops a batch of one, and the next layer may fail. That is found out when it happens.
+
+    Args:
+        model: any classifier.
+        images: `(N, C, H, W)`.
+        run: works on one image, or on the same image twice, and gives a row for each.
+    """
+    if len(images) != 1:
+        return run(images)
+    if not _needs_two.get(model, False):
+        try:
+            return run(images.clone())  # a copy, as they may be needed again
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            layout = memory_format(model, images)
+            if _runs(model, images, layout) or not _runs(model, twice(images), layout):
+                raise
+            _needs_two[model] = True
+    return run(twice(images))
 
 
 def twice(images: Tensor) -> Tensor:
-    """The images followed by themselves, for models that need more than one."""
+    """The images followed by themselves."""
     return torch.cat([images, images])
-
-
-def accepts_one(model: nn.Module, images: Tensor) -> bool:
-    """Whether a model takes a batch of one: a `squeeze()` drops it, and the output has no row, or the next layer fails.
-
-    Args:
-        model: any classifier; left as it is.
-        images: `(1, C, H, W)`, tried if nothing is known.
-    """
-    if model not in _alone:
-        layout = memory_format(model, images)
-        _alone[model] = _runs(model, images, layout) or not _runs(model, twice(images), layout)
-    return _alone[model]
 
 
 def _runs(model: nn.Module, images: Tensor, layout: torch.memory_format) -> bool:
@@ -124,7 +139,7 @@ def _tried(model: nn.Module, images: Tensor, first: bool) -> torch.memory_format
         turned = _logits(model, pair, torch.channels_last)
     except torch.OutOfMemoryError:
         raise
-    except Exception:
+    except (RuntimeError, ValueError, AssertionError):
         turned = None  # the contiguous forward shows whether the layout is to blame
     if turned is not None and not first:
         return torch.channels_last

@@ -32,7 +32,7 @@ _MISSING = object()
 _held: WeakSet[nn.Module] = WeakSet()
 _written: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()  # large tensors that a forward writes, by name
 
-Undo = Callable[[], None]
+Undo = Callable[[], object]
 
 
 @contextmanager
@@ -135,7 +135,8 @@ class _Snapshot:
         elif isinstance(value, np.ndarray):
             self._undo.append(partial(_refill_array, value, value.copy()))
         elif isinstance(value, (torch.Generator, np.random.RandomState)):
-            self._undo.append(partial(_set_state, value, value.get_state()))
+            state: Any = value.get_state()
+            self._undo.append(partial(value.set_state, state))
         elif isinstance(value, random.Random):
             self._undo.append(partial(value.setstate, value.getstate()))
         elif isinstance(value, np.random.Generator):
@@ -246,11 +247,6 @@ def _refill_container(container: Any, before: list[Any]) -> None:
         return
     container.clear()
     (container.update if isinstance(container, set) else container.extend)(before)
-
-
-def _set_state(generator: Any, state: Any) -> None:
-    """Set a generator of torch or numpy back."""
-    generator.set_state(state)
 
 
 def _refill_array(array: np.ndarray, before: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sess_lightning.forwarding import accepts_one, empty_batch, laid_out, memory_format, model_logits
+from sess_lightning.forwarding import empty_batch, laid_out, memory_format, model_logits
 from sess_lightning.metrics import perturbation_curve
 from tests.helpers.nets import seeded, small_cnn
 from tests.helpers.odd_nets import InPlace, Odd, OneRow, OutOfPlace, Squeezes, SqueezesToNorm, Strided, Views
@@ -59,9 +59,7 @@ def test_finding_out_leaves_no_trace_on_images_and_model():
 def test_a_batch_of_one_that_a_squeeze_drops():
     reference = Odd().eval()(images(1))
     assert torch.allclose(model_logits(Squeezes().eval(), images(1)), reference, atol=1e-6)
-    assert accepts_one(Odd().eval(), images(1))
     squeezes = SqueezesToNorm().eval()
-    assert not accepts_one(squeezes, images(1))
     assert torch.allclose(model_logits(squeezes, images(1))[0], squeezes(images(1).repeat(2, 1, 1, 1))[0], atol=1e-6)
 
 
@@ -157,3 +155,12 @@ def test_insertion_curves_of_odd_networks(kind, reference, wrap):
     expected = perturbation_curve(reference().eval(), given, saliency, targets, batch_size=10, **options)
     assert torch.allclose(found, expected, atol=1e-6)
     assert torch.equal(given, before)
+
+
+def test_probabilities_that_are_meant_are_not_complained_of():
+    given, saliency = images(2), seeded(3, 2, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        perturbation_curve(
+            ends_in(nn.Softmax(1)), given, saliency, torch.tensor([0, 1]), steps=4, baseline="zeros", activation=None
+        )

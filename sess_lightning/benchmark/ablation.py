@@ -136,12 +136,12 @@ def shared_maps(settings: list[SESS], model: nn.Module, image: Tensor, target: i
     classes = torch.tensor([target], device=image.device)
     with probe(model):
         patches = Patches(model, [image], [list(numbers)], classes, first.activation, first.batch_size)
-        ((maps, found),) = patches.explanations(first.method)
-        scores = (patches.scores()[0] if found is None else found).probability
+        ((maps, scores),) = patches.explanations(first.method)
+        probabilities = (patches.scores()[0] if scores is None else scores).probability
     fused = []
     for sess, windows in zip(settings, own, strict=True):
         chosen = torch.tensor([numbers[window] for window in windows])
-        fused.append(sess.fused(windows, scores[chosen.to(scores.device)], maps[chosen.to(maps.device)], size))
+        fused.append(sess.fused(windows, probabilities[chosen.to(maps.device)], maps[chosen.to(maps.device)], size))
     return torch.stack([saliency for saliency, _ in fused]), [bool(valid) for _, valid in fused]
 
 

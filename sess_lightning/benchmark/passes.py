@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from sess_lightning.forwarding import memory_format
 from sess_lightning.saliency.base import Method
 
 
@@ -31,6 +32,7 @@ def count_passes(method: Method, model: nn.Module, image: Tensor, target: Tensor
         images = args[0]
         seen[bool(images.requires_grad and output.requires_grad)] += len(images)
 
+    memory_format(model, image)  # found out once, by forwards that are none of the method's
     handle = model.register_forward_hook(count)
     try:
         method(model, image, target)

@@ -84,6 +84,8 @@ class ForwardView(nn.Module):
         row: what is passed as `batch`, of `batch_row`: that of the sample that is explained.
     """
 
+    _call: _Call
+
     def __init__(self, module: nn.Module, forward_fn: ForwardFn) -> None:
         super().__init__()
         for table in ("_modules", "_parameters", "_buffers"):

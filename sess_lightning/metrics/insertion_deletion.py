@@ -6,7 +6,7 @@ A metric never holds the model: `update` is given `predict`, a function from ima
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -136,7 +136,7 @@ def _curves(
     """Curves `(N, n + 1)` from images `start` to images `finish`, both `(N, C, H, W)`; `rank` is `(N, H, W)`."""
     points = -(-rank[0].numel() // per_step) + 1
     scores = []
-    predict_logits = _Predict(predict)
+    predict_logits = _Predict(predict, gives_logits=activation is not None)
     for first in range(0, len(rank) * points, batch_size):
         # Job number = image * points + step, so a batch may hold steps of several images.
         job = torch.arange(first, min(first + batch_size, len(rank) * points), device=rank.device)
@@ -154,13 +154,14 @@ def _curves(
 class _Predict:
     """`predict`, given batches in a layout that it accepts, and its rows checked."""
 
-    def __init__(self, predict: Callable[[Tensor], Any]) -> None:
+    def __init__(self, predict: Callable[[Tensor], Any], gives_logits: bool) -> None:
         self._predict = predict
+        self._is_classifier = isinstance(predict, nn.Module) and gives_logits
         self._layout: torch.memory_format | None = None  # not known yet
 
     def __call__(self, images: Tensor) -> Tensor:
-        if isinstance(self._predict, nn.Module):
-            return model_logits(self._predict, images)
+        if self._is_classifier:
+            return model_logits(cast(nn.Module, self._predict), images)
         if self._layout is None:  # of a function nothing is known: whether it fails only in channels_last
             try:
                 logits = self._logits(images.clone(), torch.channels_last)

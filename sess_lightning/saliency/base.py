@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.forwarding import accepts_one, model_logits, twice
+from sess_lightning.forwarding import in_company, model_logits
 from sess_lightning.logits import check_targets, read_logits
 from sess_lightning.probing import probe, restored
 from sess_lightning.saliency.unfit_models import refuse_unfit
@@ -74,11 +75,10 @@ class BaseMethod(ABC):
         refuse_unfit(model, type(self).__name__.strip("_"), self.needs_layer, self.needs_gradient)
         with probe(model):
             checked = check_targets(targets, len(images)).to(images.device, copy=True)
-            if len(images) == 1 and not accepts_one(model, images):
-                return _first(self(model, twice(images), twice(checked)))
             # A copy, as the model may write to its input; outside inference mode, or no graph could be built on it.
-            with _range_checked(model, images, checked):
-                return self.explain(model, images.detach().clone(), checked)
+            inputs = images.detach().clone()
+            with _range_checked(model, inputs, checked):
+                return _in_company(model, inputs, checked, partial(self.explain, model))
 
     @abstractmethod
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
@@ -107,10 +107,13 @@ def explain(method: Method, model: nn.Module, images: Tensor, targets: Tensor, c
         TypeError: if the method returns neither maps nor an `Explanation`.
         ValueError: if the maps' shape is not `(N, h, w)` or `(N, 1, h, w)`.
     """
-    if len(images) == 1 and not accepts_one(model, images):
-        return _first(explain(method, model, twice(images), twice(targets), checked))
     if checked and isinstance(method, BaseMethod):
-        return method.explain(model, images, targets)
+        return _in_company(model, images, targets, partial(method.explain, model))
+    return _in_company(model, images, targets, partial(_called, method, model))
+
+
+def _called(method: Method, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
+    """What a method gives that is called from outside, checked."""
     with nullcontext() if isinstance(method, BaseMethod) else _foreign(model), torch.enable_grad():
         result = method(model, images, targets)
     explanation = result if isinstance(result, Explanation) else Explanation(result)
@@ -147,9 +150,16 @@ def _foreign(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def _first(explanation: Explanation) -> Explanation:
-    """The explanation of the first image alone."""
-    return Explanation(explanation.maps[:1], None if explanation.logits is None else explanation.logits[:1])
+def _in_company(
+    model: nn.Module, images: Tensor, targets: Tensor, work: Callable[[Tensor, Tensor], Explanation]
+) -> Explanation:
+    """The explanation of the images; of one image as the first of two, where the model fails for a batch of one."""
+    found = in_company(
+        model, images, lambda given: work(given, targets.expand(len(given)) if len(targets) == 1 else targets)
+    )
+    if len(found.maps) == len(images):
+        return found
+    return Explanation(found.maps[: len(images)], None if found.logits is None else found.logits[: len(images)])
 
 
 def wide(tensor: Tensor) -> Tensor:

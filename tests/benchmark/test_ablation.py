@@ -8,6 +8,7 @@ import torch
 from sess_lightning import SESS
 from sess_lightning.benchmark.ablation import ablations, figures, shared_maps
 from sess_lightning.cli import main
+from sess_lightning.forwarding import memory_format
 from sess_lightning.networks import load_network
 from tests.helpers.nets import seeded
 from tests.helpers.photo_folder import write_photos
@@ -18,6 +19,7 @@ def test_every_setting_gives_the_map_that_it_gives_alone(small_weights, method):
     model = load_network("small_cnn", str(small_weights)).module.eval()
     image = seeded(0, 3, 64, 80)
     settings = [sess for one in ablations(5, 64).values() for sess in one.algorithms(method, 64, None).values()]
+    memory_format(model, image[None, :, :64, :64])  # found out once, by forwards that are not counted
     seen = 0
 
     def count(module, args, output):
@@ -28,12 +30,8 @@ def test_every_setting_gives_the_map_that_it_gives_alone(small_weights, method):
     maps, valid = shared_maps(settings, model, image, 1)
     handle.remove()
     windows = {window for sess in settings for window in sess.windows_for((64, 80), (64, 64))}
-    assert seen - len(windows) in (
-        0,
-        1,
-        len(windows),
-        len(windows) + 1,
-    )  # scores need a pass of their own; the layer too
+    # Scores may need a pass of their own; the layer is looked for with two images.
+    assert seen - len(windows) in (0, 2, len(windows), len(windows) + 2)
     for sess, shared in zip(settings, maps, strict=True):
         alone = sess(model, [image], torch.tensor([1]))
         torch.testing.assert_close(shared, alone.maps[0], rtol=0, atol=1e-6)
