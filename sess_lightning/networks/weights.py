@@ -165,7 +165,8 @@ def _described(content: Any) -> str:
 def _misfits(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
     """What keeps the weights from fitting, in words, a few names of each kind."""
     kinds = {
-        "missing": [key for key in own if key not in state],
+        # PyTorch fills in the counters of batch norm, which older files and those of other libraries lack.
+        "missing": [key for key in own if key not in state and not key.endswith(".num_batches_tracked")],
         "not known to the network": [key for key in state if key not in own],
         "with a size mismatch": [
             f"{key} {tuple(state[key].shape)} for {tuple(value.shape)}"
