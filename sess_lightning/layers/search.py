@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -48,6 +49,10 @@ def locate(model: nn.Module, images: Tensor) -> tuple[str, Reshape | None]:
     call = search.best()
     if call is None:  # zero weights or a black image
         search = _Search(trace(model, images, structure_only=True))
+        call = search.best()
+    if call is None and any(one.gradients for one in search.trace.calls):
+        # Connected, yet every gradient is 0: a network that ignores its images has a constant map, not an error.
+        search = _Search(replace(search.trace, differentiable=False))
         call = search.best()
     if call is None:
         raise ValueError(search.why_none())

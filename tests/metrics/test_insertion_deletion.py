@@ -279,7 +279,7 @@ BAD_OPTIONS = [
     ({"steps": 0}, "`steps` to be a positive int, but got 0"),
     ({"steps": 2.5}, "`steps` to be a positive int, but got 2.5"),
     ({"steps": True}, "`steps` to be a positive int, but got True"),
-    ({"pixels_per_step": -1}, "`pixels_per_step` to be a positive int, but got -1"),
+    ({"pixels_per_step": -1}, "`pixels_per_step` to be a positive int or None, but got -1"),
     ({"protocol": "rice"}, r"`protocol` to be one of \('groupcam', 'rise'\), but got 'rice'"),
     ({"baseline": "black"}, "`baseline` to be None .* but got 'black'"),
     ({"blur_kernel_size": 4}, "`blur_kernel_size` to be odd and positive, or None, but got 4"),
@@ -288,7 +288,7 @@ BAD_OPTIONS = [
     ({"blur_sigma": float("nan")}, "`blur_sigma`"),
     ({"blur_sigma": "5"}, "`blur_sigma`"),
     ({"activation": "relu"}, r"`activation` to be one of \('softmax', 'sigmoid'\), but got 'relu'"),
-    ({"batch_size": 0}, "`batch_size` to be a positive int, but got 0"),
+    ({"batch_size": 0}, "`batch_size` to be a positive int or None, but got 0"),
 ]
 
 
