@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from PIL import Image
 
 _ORIENTATION = 0x0112
+_XMP_MARK = b"http://ns.adobe.com/xap/1.0/\x00"  # starts the APP1 segment of a JPEG that holds XMP
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -25,10 +28,19 @@ def orientation(file: Image.Image) -> int:
     if file.format == "TIFF":
         return 1
     try:
-        value = file.getexif().get(_ORIENTATION, 1)
+        value = file.getexif().get(_ORIENTATION) or _said_by_xmp(file)
     except Exception:  # struct.error, TypeError, KeyError and others: Pillow does not say which malformed data raise
         return 1
     return value if isinstance(value, int) and value in _TURNS else 1
+
+
+def _said_by_xmp(file: Image.Image) -> int | None:
+    """The orientation in the XMP data of a JPEG, which Pillow's EXIF reader leaves out before its release 11."""
+    for _, segment in getattr(file, "applist", []):
+        found = re.search(rb'tiff:Orientation(?:="|>)(\d)', segment) if segment.startswith(_XMP_MARK) else None
+        if found:
+            return int(found.group(1))
+    return None
 
 
 def turned(photo: Image.Image, value: int) -> Image.Image:
