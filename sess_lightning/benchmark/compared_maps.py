@@ -23,17 +23,22 @@ class Map(NamedTuple):
     valid: bool
 
 
-def short_sides(scales: str | None) -> list[int] | None:
-    """Returns the short sides of a pyramid, in pixels, from a list separated by commas.
+def parsed_scales(scales: str | None) -> list[int] | list[float] | None:
+    """Returns the scales of a pyramid from a list separated by commas, as `SESS(scales=)` takes them.
+
+    Whole numbers are short sides in pixels; with a point in any of them all are multiples of the window.
 
     Raises:
-        ValueError: if one is no whole number.
+        ValueError: if one is no number.
     """
     try:
-        return None if scales is None else [int(side) for side in scales.split(",")]
+        if scales is not None and "." in scales:
+            return [float(one) for one in scales.split(",")]
+        return None if scales is None else [int(one) for one in scales.split(",")]
     except ValueError as error:
         raise ValueError(
-            f"Expected argument `scales` to be short sides in pixels, separated by commas, but got {scales!r}."
+            "Expected argument `scales` to be short sides in pixels, or multiples of the window such as 1.0,1.5, "
+            f"separated by commas, but got {scales!r}."
         ) from error
 
 
@@ -44,7 +49,7 @@ class Compared:
     Args:
         methods: names of base methods, separated by commas.
         num_scales: number of scales of the pyramid.
-        scales: short sides of the scaled images in pixels, separated by commas; replaces `num_scales`.
+        scales: short sides in pixels or multiples of the window, separated by commas; replaces `num_scales`.
         ratio: pre-filter ratio in [0, 1).
         window: size of the window in pixels, the input size the networks were trained with.
         batch_size: patches per forward pass; `None` means the device's default.
@@ -67,12 +72,12 @@ class Compared:
 
     def build(self) -> dict[str, SESS]:
         """Returns SESS by name of the base method, without smoothing, as in the paper's measurements."""
-        sides = short_sides(self.scales)
+        scales = parsed_scales(self.scales)
         return {
             name: SESS(
                 name,
-                num_scales=None if sides else self.num_scales,
-                scales=sides,
+                num_scales=None if scales else self.num_scales,
+                scales=scales,
                 window_size=self.window,
                 prefilter_ratio=self.ratio,
                 smooth=False,
@@ -84,7 +89,7 @@ class Compared:
 
     def described(self) -> str:
         """Returns a description of the settings for the heading of a table."""
-        pyramid = f"short sides {self.scales}" if self.scales else f"{self.num_scales} scales"
+        pyramid = f"scales {self.scales}" if self.scales else f"{self.num_scales} scales"
         return f"SESS: {pyramid}, r = {self.ratio:g}"
 
     def settings(self) -> dict[str, object]:

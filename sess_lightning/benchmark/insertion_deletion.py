@@ -46,7 +46,7 @@ def insertion_deletion(
         options: photos, networks and devices.
         methods: base methods by name, separated by commas.
         num_scales: scales of SESS; the paper has 10.
-        scales: the short sides in pixels instead, separated by commas.
+        scales: the short sides in pixels instead, or multiples of the window (1.0,1.5), separated by commas.
         ratio: of the pre-filter; the paper has 0.9.
         out: folder for insertion-deletion.csv, .md and .png.
     """

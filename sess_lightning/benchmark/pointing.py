@@ -58,7 +58,7 @@ def pointing(
         tolerance: in pixels; 15 is the benchmark's, 0 the strictest. The rows hold distances, so a finished run is
             judged again by another tolerance at no cost.
         num_scales: scales of SESS; the paper has 10.
-        scales: the short sides in pixels instead, separated by commas.
+        scales: the short sides in pixels instead, or multiples of the window (1.0,1.5), separated by commas.
         ratio: of the pre-filter; the paper has 0.99.
         activation: softmax, or sigmoid for multi-label networks.
         out: folder for pointing.csv, .md and .png.

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
 
-from sess_lightning.benchmark.compared_maps import short_sides
+from sess_lightning.benchmark.compared_maps import parsed_scales
 from sess_lightning.checks import check_count, chosen_device
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
 from sess_lightning.cli.console import escaped, one_line, say
@@ -74,7 +74,8 @@ def explain(
         method: the base method: a name (gradcam, gradient, groupcam, guidedbp, rise) or a dotted path to a callable.
         sess: false shows the base method alone.
         num_scales: scales of the pyramid, 12 if left out.
-        scales: the short sides in pixels instead, separated by commas, e.g. 352,544,736.
+        scales: the short sides in pixels instead, separated by commas, e.g. 352,544,736, or multiples of the window,
+            e.g. 1.0,1.5,2.5.
         window: what the network sees at a time, in pixels; the size that the network was trained on if left out.
         ratio: share of the patches that are left out before they are explained, worst scores first; 0.9 saves most of
             the cost of methods other than gradcam.
@@ -95,7 +96,7 @@ def explain(
         algorithm = SESS(
             with_target_layer(resolve_method(method, activation), target_layer),
             num_scales=num_scales,
-            scales=short_sides(scales),
+            scales=parsed_scales(scales),
             window_size=network.input_size if window is None else window,
             prefilter_ratio=ratio,
             activation=activation,

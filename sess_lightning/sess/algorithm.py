@@ -24,7 +24,7 @@ from sess_lightning.sess import fusion
 from sess_lightning.sess.options import check_pair, check_pyramid, check_scores, check_step
 from sess_lightning.sess.patches import Patches, Scores
 from sess_lightning.sess.result import SESSResult
-from sess_lightning.sess.windows import Window, pyramid_sizes, short_side_sizes, sliding_windows
+from sess_lightning.sess.windows import Window, pyramid_sizes, relative_sizes, short_side_sizes, sliding_windows
 
 _UNDERFLOW = 1e-30  # a probability below that has lost digits, or is about to
 
@@ -39,8 +39,10 @@ class SESS:
             dotted path, or any callable `(model, images, targets) -> maps`.
         num_scales: scales of the pyramid, `n` in the paper. The image is scaled to cover the window times `1 + 2/7 i`.
             12, the released default; fewer cost less and blur more.
-        scales: the short sides in pixels instead, e.g. `[352, 544, 736]`; excludes `num_scales`. When time counts, take
-            these three for a window of 224: a quarter of the patches of 12 scales, and pointing as accurate.
+        scales: the scales themselves instead; excludes `num_scales`. Ints are short sides in pixels, e.g.
+            `[352, 544, 736]`; floats are multiples of the window, e.g. `[1.0, 1.5, 2.5]`, and so fit every window. When
+            time counts, take those three short sides for a window of 224: a quarter of the patches of 12 scales, and
+            pointing as accurate.
         window_size: what the network sees at a time, in pixels: an int, `(h, w)`, or `None` for the size of the images
             given. 224, the training size of most ImageNet models.
         step_size: distance of two windows, an int or `(vertical, horizontal)`; `None` means the window: no overlap but
@@ -71,7 +73,7 @@ class SESS:
         self,
         method: Callable[..., Any] | str = "gradcam",
         num_scales: int | None = None,
-        scales: Sequence[int] | None = None,
+        scales: Sequence[int] | Sequence[float] | None = None,
         window_size: int | tuple[int, int] | None = 224,
         step_size: int | tuple[int, int] | None = None,
         prefilter_ratio: float = 0.0,
@@ -184,10 +186,12 @@ class SESS:
 
     def windows_for(self, size: Size, window: Size) -> tuple[Window, ...]:
         """The windows of an image of `size`, in extraction order (lines 4-9)."""
-        if self.scales is not None:
-            sizes = short_side_sizes(size, self.scales)
-        else:
+        if self.scales is None:
             sizes = pyramid_sizes(size, window, self.num_scales or 1)
+        elif isinstance(self.scales[0], float):
+            sizes = relative_sizes(size, window, self.scales)
+        else:
+            sizes = short_side_sizes(size, [int(side) for side in self.scales])
         step = self.step_size or window
         return sliding_windows(tuple(sizes), window, (min(step[0], window[0]), min(step[1], window[1])))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,11 +38,13 @@ def check_pyramid(num_scales: Any, scales: Any, window: Any) -> None:
         return
     if num_scales is not None:
         raise ValueError(f"Expected only one of `num_scales` and `scales`, but got {num_scales!r} and {scales!r}.")
-    if not scales or not all(is_positive_int(s) for s in scales):
+    relative = bool(scales) and all(isinstance(s, float) and 1 <= s < math.inf for s in scales)
+    if not relative and not (scales and all(is_positive_int(s) for s in scales)):
         raise ValueError(
-            f"Expected argument `scales` to hold short sides in pixels, positive ints, but got {scales!r}."
+            "Expected argument `scales` to hold short sides in pixels, positive ints, or multiples of the window, "
+            f"floats from 1.0 on, but not both, and got {scales!r}."
         )
-    if window is not None and min(scales) < min(window):
+    if not relative and window is not None and min(scales) < min(window):
         raise ValueError(
             f"Expected every value of argument `scales` to be at least the window's {min(window)} pixels, but got "
             f"{min(scales)}."

@@ -57,6 +57,16 @@ def short_side_sizes(image: Size, scales: Sequence[int]) -> list[Size]:
     return [_cover(image, (side, side)) for side in scales]
 
 
+def relative_sizes(image: Size, window: Size, scales: Sequence[float]) -> list[Size]:
+    """Sizes `(h, w)` of the scaled images: the image covers the window times each of `scales`, its aspect kept.
+
+    Example:
+        >>> relative_sizes((375, 500), (224, 224), [1.0, 1.5])
+        [(224, 298), (336, 448)]
+    """
+    return [_cover(image, (math.floor(window[0] * s + 0.5), math.floor(window[1] * s + 0.5))) for s in scales]
+
+
 def window_starts(length: int, window: int, step: int) -> list[int]:
     """Where the windows begin along one axis; the last one is moved back to end at the border.
 

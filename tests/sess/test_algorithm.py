@@ -125,6 +125,14 @@ def test_explicit_scales_and_steps():
     assert result.windows[0][1:, :2].tolist() == [[0, 0], [16, 0], [0, 16], [16, 16]]
 
 
+@pytest.mark.parametrize("window", [16, 32, (16, 32)])
+def test_scales_in_multiples_of_any_window(window):
+    height, width = (window, window) if isinstance(window, int) else window
+    result = SESS(scales=[1.0, 1.5, 2.0], window_size=window)(small_cnn(), seeded(0, 1, 3, height, width))
+    sizes = [tuple(row) for row in result.windows[0][:, 4:].tolist()]
+    assert sizes == [(height, width)] + [(height * 3 // 2, width * 3 // 2)] * 4 + [(height * 2, width * 2)] * 4
+
+
 def test_window_of_the_images():
     result = SESS(num_scales=4, window_size=None)(small_cnn(), seeded(0, 2, 3, 32, 32))
     assert len(result.windows[0]) == 13
@@ -213,6 +221,10 @@ def test_method_names():
         ({"num_scales": 0}, "`num_scales`"),
         ({"num_scales": 3, "scales": [224]}, "only one of `num_scales` and `scales`"),
         ({"scales": []}, "`scales`"),
+        ({"scales": [1, 1.5]}, r"short sides in pixels.*or multiples.*but not both.*got \[1, 1.5\]"),
+        ({"scales": [1.0, 0.9]}, r"floats from 1\.0 on"),
+        ({"scales": [float("inf")]}, "`scales`"),
+        ({"scales": [float("nan")]}, "`scales`"),
         ({"scales": [200]}, "at least the window's 224 pixels, but got 200"),
         ({"window_size": 0}, "`window_size`"),
         ({"window_size": (3, 4, 5)}, "`window_size`"),

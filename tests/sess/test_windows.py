@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sess_lightning.pixels import resize
-from sess_lightning.sess.windows import iter_patches, pyramid_sizes, short_side_sizes, sliding_windows, window_starts
+from sess_lightning.sess.windows import (
+    iter_patches,
+    pyramid_sizes,
+    relative_sizes,
+    short_side_sizes,
+    sliding_windows,
+    window_starts,
+)
 
 
 @given(st.data())
@@ -44,6 +51,13 @@ def test_every_scale_covers_the_window_and_keeps_the_aspect(height, width, windo
         assert tight_h or tight_w  # one side fits exactly
         scale = h / height if tight_h else w / width
         assert abs(w - width * scale) < 1 or abs(h - height * scale) < 1
+
+
+@given(st.integers(1, 900), st.integers(1, 900), st.integers(1, 300), st.integers(1, 300), st.integers(1, 12))
+def test_multiples_of_the_window_that_the_paper_takes_give_its_pyramid(height, width, window_h, window_w, n):
+    multiples = [1 + 2 * i / 7 for i in range(n)]
+    expected = pyramid_sizes((height, width), (window_h, window_w), n)
+    assert relative_sizes((height, width), (window_h, window_w), multiples) == expected
 
 
 def test_torchvision_rule_for_the_long_side():
