@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.utils.data import Dataset
 
 from sess_lightning import data as datasets
 from sess_lightning.data.base import chosen
-from sess_lightning.networks import Network, load_network
+from sess_lightning.networks import Network, OutputGroups, load_network
 
 _NAMED = {"voc07": "VOC07", "coco14": "COCO14", "imagenet": "ImageNet"}
 
@@ -24,14 +25,24 @@ class BenchmarkPhotos(Dataset[tuple[str, Any]]):
         limit: number of photos to use, chosen at random by `seed`; `None` uses all.
         seed: seed of that random choice.
         network: network whose mean and standard deviation normalise the photos.
+        groups: classes that the networks tell apart; labels are then numbers of groups, and -1 for objects of no group.
 
     Raises:
-        ValueError: if the data are missing; the message describes the expected layout.
+        ValueError: if the data are missing; the message describes the expected layout. If no class has a group.
     """
 
-    def __init__(self, data: str, root: str | None, limit: int | None, seed: int, network: Network) -> None:
+    def __init__(
+        self,
+        data: str,
+        root: str | None,
+        limit: int | None,
+        seed: int,
+        network: Network,
+        groups: OutputGroups | None = None,
+    ) -> None:
         module = _data_module(data, root, network)
         module.setup("validate")
+        self._group_of = None if groups is None else groups.of_labels(module.class_names)
         self._samples: Any = module.val_dataloader().dataset
         count = len(self._samples)
         self._numbers = chosen(count, limit, seed)
@@ -48,9 +59,13 @@ class BenchmarkPhotos(Dataset[tuple[str, Any]]):
     def __getitem__(self, index: int) -> tuple[str, Any]:
         number = self._numbers[index]
         try:
-            return self._key(number), self._samples[number]
+            image, target = self._samples[number]
         except (ValueError, OSError) as error:
             return self._key(number), str(error)
+        if self._group_of is not None and "labels" in target:
+            labels = [self._group_of.get(label, -1) for label in target["labels"].tolist()]
+            target = {**target, "labels": torch.tensor(labels, dtype=torch.long)}
+        return self._key(number), (image, target)
 
     def _key(self, number: int) -> str:
         return str(number).zfill(self._width)  # zero-padded, so that keys sort like numbers

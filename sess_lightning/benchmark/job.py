@@ -17,6 +17,7 @@ from sess_lightning.benchmark.inputs import BenchmarkPhotos, networks, same_norm
 from sess_lightning.benchmark.store import RowStore
 from sess_lightning.benchmark.tables import Row
 from sess_lightning.checks import check_choice, check_count
+from sess_lightning.networks import grouped, read_groups
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}
 
@@ -43,6 +44,8 @@ class PhotoOptions:
             lacks.
         model: networks by name, separated by commas; ablation takes one.
         weights: a path or DEFAULT for each, separated by commas.
+        groups: JSON file from a class of the data to the network's outputs that stand for it; the networks then tell
+            these classes apart, and objects of other classes only distract.
         limit: so many photos, chosen by the seed; all if left out.
         seed: of the choice.
         window: in pixels; of insertion and deletion, the size of the crop too.
@@ -56,6 +59,7 @@ class PhotoOptions:
     data: str
     model: str = "resnet50"
     weights: str = "DEFAULT"
+    groups: str | None = None
     limit: int | None = None
     seed: int = 0
     window: int = 224
@@ -102,9 +106,15 @@ class Job:
         check_count("devices", own.devices)
         check_choice("precision", own.precision, tuple(PRECISIONS))
         found = networks(own.model, own.weights)
-        photos = BenchmarkPhotos(own.data, own.root, own.limit, own.seed, same_normalisation(list(found.values())))
+        groups = None if own.groups is None else read_groups(own.groups)
+        if groups is not None:
+            found = {name: grouped(network, groups, (own.window, own.window)) for name, network in found.items()}
+        one = same_normalisation(list(found.values()))
+        photos = BenchmarkPhotos(own.data, own.root, own.limit, own.seed, one, groups)
         of_photos = {"data": own.data, "root": own.root, "limit": own.limit, "seed": own.seed}
-        of_networks = {"model": own.model, "weights": own.weights, "precision": own.precision}
+        of_networks: dict[str, Any] = {"model": own.model, "weights": own.weights, "precision": own.precision}
+        if groups is not None:
+            of_networks["groups"] = dict(zip(groups.names, groups.members, strict=True))
         store = RowStore(Path(self.out), self.name, {**of_photos, **of_networks, **settings})
         models = {name: network.module.eval().requires_grad_(False) for name, network in found.items()}
         trainer = Trainer(

@@ -86,7 +86,7 @@ class _Measure:
 
     def __call__(self, models: Mapping[str, nn.Module], image: Tensor, target: Mapping[str, Any]) -> list[Row]:
         size = (image.shape[-2], image.shape[-1])
-        asked = {c: class_objects(target, c, size) for c in sorted(set(target["labels"].tolist()))}
+        asked = {c: class_objects(target, c, size) for c in sorted(set(target["labels"].tolist())) if c >= 0}
         questions = {c: objects for c, objects in asked.items() if objects is not None}
         if not questions:
             return []
