@@ -37,7 +37,7 @@ def save_validation(folder: Path, tag: str, step: int, grid: Tensor, found: Expl
     arrays |= {f"base_map_{i}": one.float().numpy() for i, one in enumerate(found.base_maps)}
     arrays |= {f"second_map_{i}": one.float().numpy() for i, one in enumerate(found.second_maps) if one is not None}
     arrays |= {name: getattr(found, name).numpy() for name in ("targets", "labels", "predictions", "scores", "valid")}
-    np.savez_compressed(place / f"{step:08d}.npz", allow_pickle=False, **arrays)
+    np.savez_compressed(place / f"{step:08d}.npz", **arrays)
 
 
 def save_evolution(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tensor]) -> None:
