@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,7 +34,7 @@ def save_validation(folder: Path, tag: str, step: int, grid: Tensor, found: Expl
     place = folder / tag.replace("/", "_")
     place.mkdir(parents=True, exist_ok=True)
     as_pillow(grid).save(place / f"{step:08d}.png")
-    arrays = {f"map_{i}": one.float().numpy() for i, one in enumerate(found.maps)}
+    arrays: dict[str, Any] = {f"map_{i}": one.float().numpy() for i, one in enumerate(found.maps)}
     arrays |= {f"base_map_{i}": one.float().numpy() for i, one in enumerate(found.base_maps)}
     arrays |= {f"second_map_{i}": one.float().numpy() for i, one in enumerate(found.second_maps) if one is not None}
     arrays |= {name: getattr(found, name).numpy() for name in ("targets", "labels", "predictions", "scores", "valid")}
