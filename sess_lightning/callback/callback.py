@@ -18,6 +18,7 @@ from torchmetrics import Metric
 from sess_lightning.callback.explainer import Explained, TargetRule, on_layer
 from sess_lightning.callback.forward_view import ForwardFn
 from sess_lightning.callback.keys import EVOLUTION, build_metrics
+from sess_lightning.callback.loaders import check_choices
 from sess_lightning.callback.monitors import check_names, monitors_of, possible_names
 from sess_lightning.callback.sample_checks import checked_bands
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_sharding
@@ -195,6 +196,15 @@ class SESSCallback(ValidationWork):
         names = possible_names(self.metrics, self.compare_base)
         if names is not None:
             check_names(monitors_of(trainer, self.prefix), self.prefix, names)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the loaders that are known without a sanity check; say where there are none."""
+        check_choices(trainer, self.dataloaders, self.indices, trainer.world_size)
+        if not trainer.enable_validation:
+            rank_zero_warn(
+                "SESSCallback has nothing to watch in this fit: there is no validation loader, no validation_step, or "
+                "limit_val_batches=0."
+            )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let go of the module."""

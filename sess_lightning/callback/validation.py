@@ -18,13 +18,14 @@ from sess_lightning.callback.explainer import Explained, Explainer, TargetRule, 
 from sess_lightning.callback.forward_view import ForwardFn, ForwardView, batch_row
 from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import SECONDS, VALID_FRACTION
+from sess_lightning.callback.loaders import check_choices, evaluation_loaders
 from sess_lightning.callback.logged_value import log_value
 from sess_lightning.callback.monitors import check_loaders, check_pointing, check_values, monitors_of
 from sess_lightning.callback.reporter import Reporter, Settings
 from sess_lightning.callback.run_text import sess_settings, settings_of
 from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on, notes_on_boxes
 from sess_lightning.callback.sample_rows import DisplayOptions
-from sess_lightning.callback.selection import SampleSelection, evaluation_loaders, loader_length
+from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tracker import LoaderTracker
 from sess_lightning.forwarding import model_logits
 from sess_lightning.probing import probe
@@ -78,7 +79,8 @@ class ValidationWork(Callback):
         self._failed = False
         if trainer.sanity_checking:
             self._trackers = {}  # chosen from the first validation; the sanity check leaves nothing behind
-        for loader in range(len(evaluation_loaders(trainer)[0])):
+        check_choices(trainer, self.dataloaders, self.indices, trainer.world_size)
+        for loader in range(len(evaluation_loaders(trainer))):
             if self.dataloaders is not None and loader not in self.dataloaders:
                 continue
             if loader in self._trackers:
@@ -112,12 +114,12 @@ class ValidationWork(Callback):
                     tracker.rows += [batch_row(batch, position, len(samples)) for position in usable]
 
     def _new_tracker(self, trainer: pl.Trainer, loader: int) -> LoaderTracker:
-        loaders, num_batches = evaluation_loaders(trainer)
+        length = None if trainer.sanity_checking else evaluation_loaders(trainer)[loader].length()
         selection = SampleSelection(
             num_samples=1 if trainer.sanity_checking else self.num_samples,
             indices=None if trainer.sanity_checking else self.indices,
             seed=self.seed,
-            length=None if trainer.sanity_checking else loader_length(loaders[loader], num_batches[loader]),
+            length=length,
             rank=0 if trainer.sanity_checking else trainer.global_rank,
             world_size=1 if trainer.sanity_checking else trainer.world_size,
         )
@@ -130,7 +132,7 @@ class ValidationWork(Callback):
         tracker = self._trackers.get(loader)
         if tracker is None or self._failed:
             return
-        last = batch_idx + 1 >= evaluation_loaders(trainer)[1][loader]
+        last = batch_idx + 1 >= evaluation_loaders(trainer)[loader].num_batches
         due = tracker.due(batch_idx, last)
         while due and not self._failed:
             count = tracker.affordable(len(due), self.max_seconds)
@@ -174,7 +176,7 @@ class ValidationWork(Callback):
         tracker.update(lambda images: model_logits(model, images.clone()), found, squashed, numbers)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        several = len(evaluation_loaders(trainer)[0]) > 1
+        several = len(evaluation_loaders(trainer)) > 1
         if trainer.state.fn == "fit" and not self._proven:
             self._check_monitors(trainer, several)
         if trainer.sanity_checking:
