@@ -54,7 +54,8 @@ class SESSCallback(ValidationWork):
     for pointing. With several validation loaders `/dataloader_idx_i` follows each key and each tag.
 
     **Shown**, at `trainer.global_step`, with samples of all processes, by every logger that can (images: TensorBoard,
-    W&B, MLflow, Comet; text and charts: TensorBoard); nothing with `num_images=0`:
+    W&B, MLflow, Comet, DVCLive, Aim, SwanLab and all with the same `log_image`; text and charts: TensorBoard); nothing
+    with `num_images=0`:
 
     | tag | what | when |
     |---|---|---|
@@ -200,10 +201,10 @@ class SESSCallback(ValidationWork):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the loaders that are known without a sanity check; say where there are none."""
         check_choices(trainer, self.dataloaders, self.indices, trainer.world_size)
-        if not trainer.enable_validation:
+        if trainer.limit_val_batches and not trainer.enable_validation:
             rank_zero_warn(
-                "SESSCallback has nothing to watch in this fit: there is no validation loader, no validation_step, or "
-                "limit_val_batches=0."
+                "SESSCallback works during validation, but this fit has no validation loader or no validation_step: "
+                "nothing is shown or logged."
             )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

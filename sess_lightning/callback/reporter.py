@@ -53,7 +53,8 @@ class Reporter:
         self.charts: dict[str, dict[str, list[str]]] = {}
         self._introduced: set[str] = set()
         self._evolutions: dict[str, Evolution] = defaultdict(Evolution)
-        self._unable: dict[str, str] = {}
+        self._unable: dict[str, str] = {}  # kinds of loggers that cannot show pictures, and the first one's tag
+        self._shown = False  # a picture, in some logger
 
     def draws(self, trainer: pl.Trainer) -> bool:
         """Whether pictures of this validation are drawn; the same on every process."""
@@ -106,14 +107,19 @@ class Reporter:
         for suffix, evolution in evolutions.items():
             strip = evolution.strip()
             tag = self._show(trainer, EVOLUTION, suffix, strip)
-            folder = Path(self.save_dir) if self.save_dir is not None else log_folder(trainer.loggers)
-            if folder is not None:
-                save_evolution(folder, tag, strip, evolution.sheets())
+            folder = self.save_dir or log_folder(trainer.loggers) or trainer.default_root_dir
+            save_evolution(Path(folder), tag, strip, evolution.sheets())
 
     def complaints(self) -> Iterator[str]:
         """Yields a message for every kind of logger that cannot show pictures."""
         for kind, tag in self._unable.items():
-            yield f"SESSCallback cannot show images in {kind}: `{tag}` goes to the other loggers only."
+            if self._shown:
+                yield f"SESSCallback cannot show images in {kind}: `{tag}` goes to the other loggers only."
+            elif self.save_dir is None:
+                yield (
+                    f"SESSCallback cannot show images in {kind}: pass save_dir= to have `{tag}` as PNG files, or add "
+                    "a TensorBoardLogger."
+                )
 
     def _reports(self, trainer: pl.Trainer) -> bool:
         return bool(self.num_images and (trainer.loggers or self.save_dir))
@@ -161,8 +167,9 @@ class Reporter:
 
     def _show(self, trainer: pl.Trainer, kind: Tag, suffix: str, picture: Tensor) -> str:
         tag = self._tag(kind, suffix)
-        for unable in log_image(trainer.loggers, tag, picture, trainer.global_step):
-            self._unable.setdefault(unable, tag)
+        unable = log_image(trainer.loggers, tag, picture, trainer.global_step)
+        self._unable = dict.fromkeys(unable, tag) | self._unable
+        self._shown = self._shown or len(unable) < len(trainer.loggers)
         return tag
 
 

@@ -124,5 +124,5 @@ def test_positions_are_checked_in_watched_loaders_only(tmp_path):
 
 
 def test_a_fit_without_validation_is_said(tmp_path):
-    with pytest.warns(UserWarning, match="nothing to watch in this fit"):
+    with pytest.warns(UserWarning, match="no validation loader or no validation_step: nothing is shown"):
         run(tmp_path, None)

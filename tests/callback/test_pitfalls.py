@@ -317,7 +317,7 @@ def test_maps_of_logits_are_refused_with_a_hint_that_works(tmp_path):
 
 
 def test_the_other_lightning_is_never_imported():
-    """Row 42: the two packages do not accept each other's callbacks; the README says which one to use."""
+    """Row 42."""
     assert not any(name.split(".")[0] == "pytorch_lightning" for name in sys.modules)
 
 
