@@ -73,7 +73,7 @@ def window_starts(length: int, window: int, step: int) -> list[int]:
     return [min(i * step, length - window) for i in range(count)]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def sliding_windows(sizes: tuple[Size, ...], window: Size, step: Size) -> tuple[Window, ...]:
     """All windows of all scaled images, in extraction order: scale, then row, then column.
 
