@@ -1,8 +1,9 @@
 """Calibration, score weights, Eq. 2, min-max and smoothing (Algorithm 1, lines 14-16): pure tensors.
 
 A patch map becomes a piece of the image's map by two gathers and two lerps per axis. No canvas per patch is made, and
-no matrix product, which reduced-precision hardware would blur. Positions and weights come from float64: in float32,
-values that should be exactly 0 at the edge of a patch become tiny positives and count in the denominator of Eq. 2.
+no matrix product, which reduced-precision hardware would blur. Positions come from whole numbers and weights from
+float64: with rounding, values that should be exactly 0 at the edge of a patch become tiny positives and count in the
+denominator of Eq. 2.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sess_lightning.pixels import Size, gaussian_blur
+from sess_lightning.pixels import Size, gaussian_blur, source_pixels
 from sess_lightning.sess.windows import Window
 
 POOLS = ("mean", "plain_mean", "max")
@@ -44,16 +45,14 @@ class _Taps(NamedTuple):
 
 def _axis_taps(length: int, scaled: int, starts: Tensor, window: int, like: Tensor) -> _Taps:
     """Bilinear sampling with half-pixel centres, as if every window were pasted on zeros of the scaled size."""
-    position = ((torch.arange(length, dtype=torch.float64) + 0.5) * (scaled / length) - 0.5).clamp(0, scaled - 1)
-    low = position.floor()
-    fraction = position - low
+    low, fraction = source_pixels(torch.arange(length), length, scaled)
     # Pixels whose two neighbours can reach into the window: searchsorted instead of a mask over the whole axis.
-    first = torch.searchsorted(low, (starts - 1).double())
-    last = torch.searchsorted(low, (starts + window).double())
+    first = torch.searchsorted(low, starts - 1)
+    last = torch.searchsorted(low, starts + window)
     count = int((last - first).max())
     first = first.clamp(max=length - count)
     pixels = first[:, None] + torch.arange(count)
-    tap = torch.stack([low[pixels], low[pixels] + 1]).long() - starts[:, None]
+    tap = torch.stack([low[pixels], low[pixels] + 1]) - starts[:, None]
     weight = torch.stack([1 - fraction[pixels], fraction[pixels]])
     weight = torch.where((tap >= 0) & (tap < window), weight, 0)
     return _Taps(first, tap.clamp(0, window - 1).to(like.device), weight.to(like))

@@ -6,7 +6,6 @@ order: scale by scale, row by row from the top left.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -69,7 +68,7 @@ def window_starts(length: int, window: int, step: int) -> list[int]:
         >>> window_starts(500, 224, 224)
         [0, 224, 276]
     """
-    count = math.ceil((length - window) / step) + 1
+    count = -(-(length - window) // step) + 1
     return [min(i * step, length - window) for i in range(count)]
 
 
