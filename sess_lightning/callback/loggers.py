@@ -64,7 +64,7 @@ def log_layout(loggers: Sequence[Logger], categories: Mapping[str, Mapping[str, 
 
 def log_folder(loggers: Sequence[Logger]) -> Path | None:
     """Returns the local log folder of the first logger that has one, else its folder for files, or `None`."""
-    folders = (getattr(logger, name, None) for name in ("log_dir", "save_dir") for logger in loggers)
+    folders: Iterator[Any] = (getattr(logger, name, None) for name in ("log_dir", "save_dir") for logger in loggers)
     return next((Path(folder) for folder in folders if _is_local(folder)), None)
 
 
