@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_PART = 8  # samples between two looks at the clock
+_PART = 8  # samples between two looks at the clock, or a quarter of all where that is less
 _AIM = 0.8  # of the time, when the samples are chosen: validations differ, and none shall have to leave one out
 
 
@@ -41,9 +41,10 @@ class Pace:
         """Returns how many of the next `count` samples to explain now, given the seconds left; 0: no more."""
         if self._over:
             return 0
-        most = min(count, _PART if self.limit is None else min(_PART, self.limit - self.done))
-        if self.limit is None and self.done < 2:
-            most = min(most, 1)  # the warm-up, and one to measure
+        if self.limit is None:
+            most = min(count, _PART if self.done > 1 else 1)  # first the warm-up, then one to measure
+        else:
+            most = min(count, _PART, max(1, self.limit // 4), self.limit - self.done)
         if self.done and left <= 0:  # one is explained in any case, or there would be no number at all
             most = 0
         elif self.done and self._seconds:
