@@ -1,8 +1,6 @@
 """Long, repeated and interrupted runs in one process: what is drawn, written, kept and said."""
 
-import logging
 import time
-from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
@@ -15,7 +13,8 @@ from torchmetrics import Metric
 
 import sess_lightning.cli as cli
 from sess_lightning import SESSCallback
-from sess_lightning.callback import tensor_store
+from sess_lightning.callback import tensor_store, validation
+from sess_lightning.callback.explainer import Explained
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tracker import LoaderTracker
 from sess_lightning.metrics import SaliencyDrift
@@ -95,12 +94,10 @@ class TestFiles:
         before = {}
         for stage in ("fit", "validate", "test", "test", "fit"):
             t = trainer(tmp_path, ours(save_dir=str(folder)), max_epochs=1)
-            getattr(t, stage)(
-                module,
-                *([loader()] if stage == "fit" else []),
-                loader(),
-                **({} if stage == "fit" else {"verbose": False}),
-            )
+            if stage == "fit":
+                t.fit(module, loader(), loader())
+            else:
+                getattr(t, stage)(module, loader(), verbose=False)
             after = self.written(folder)
             assert before.items() <= after.items()
             assert len(after) >= len(before) + 2
@@ -166,8 +163,6 @@ def followed(metrics, count):
 
 
 def explain(tracker, numbers, value):
-    from sess_lightning.callback.explainer import Explained
-
     count = len(numbers)
     maps = [value * torch.rand(8, 8).clamp(max=0.9) for _ in numbers]
     for one in maps:
@@ -323,13 +318,12 @@ def in_lists(items):
 
 
 @pytest.mark.parametrize("sanity", [0, 2])
-def test_images_of_several_sizes_are_each_their_own_window(tmp_path, sanity, caplog):
+def test_images_of_several_sizes_are_each_their_own_window(tmp_path, sanity):
     """Whatever the sanity check has seen; the maps are those of SESS itself, one image at a time."""
     callback = SESSCallback(small_sess(), num_samples=8, num_images=3)
     module = Module()
     t = trainer(tmp_path, callback, max_epochs=2, num_sanity_val_steps=sanity, logger=TensorBoardLogger(tmp_path))
-    with caplog.at_level(logging.ERROR):
-        t.fit(module, loader(), DataLoader(Sizes(), batch_size=4, collate_fn=in_lists))
+    t.fit(module, loader(), DataLoader(Sizes(), batch_size=4, collate_fn=in_lists))
     found = callback.last_result
     assert t.callback_metrics["sess/num_samples"] == 8
     for image, target, saliency in zip(found.images, found.targets, found.maps, strict=True):
@@ -353,8 +347,6 @@ def test_images_in_the_file_are_explained_bit_for_bit(tmp_path, monkeypatch):
 
 
 def test_the_normalisation_is_judged_by_a_bounded_number_of_images_once(tmp_path, monkeypatch):
-    from sess_lightning.callback import validation
-
     counts = []
     judge = validation.normalization_misfit
     monkeypatch.setattr(
@@ -388,4 +380,3 @@ def test_the_final_table_has_a_part_for_each_loader(tmp_path):
     ]  # fmt: skip
     value = t.callback_metrics["sess/base_insertion_auc/dataloader_idx_1"]
     assert lines[4] == ["base", f"{float(value):.3f}"]
-    assert not Path(tmp_path / "sess_maps").exists()
