@@ -19,7 +19,7 @@ from sess_lightning.callback.explainer import Explained, TargetRule, on_layer
 from sess_lightning.callback.forward_view import ForwardFn
 from sess_lightning.callback.keys import EVOLUTION, build_metrics
 from sess_lightning.callback.loaders import check_choices
-from sess_lightning.callback.monitors import check_names, monitors_of, possible_names
+from sess_lightning.callback.monitors import check_names, monitors_of, possible_intervals, possible_names
 from sess_lightning.callback.sample_checks import checked_bands
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_sharding
 from sess_lightning.callback.validation import ValidationWork
@@ -64,6 +64,7 @@ class SESSCallback(ValidationWork):
     | `sess/pointing_per_class` | pointing accuracy by class, if there are two | validation |
     | `sess/evolution` | filmstrip over the epochs; PNG and GIF of it in the log folder or `save_dir` | end of `fit` |
     | `sess/run` | settings and samples, as text | first validation |
+    | `sess/intervals` | base, SESS and their difference with 95 % intervals over the samples, as text | validation |
     | custom scalars | each metric with its base, insertion against deletion | first validation |
 
     Args:
@@ -102,6 +103,10 @@ class SESSCallback(ValidationWork):
         save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, in a folder for each run
             (`sess_maps` of a `fit`, `sess_maps_validate`, `sess_maps_test`; a second run's ends with `-v1`), and
             `sess/evolution` as PNG and GIF.
+        intervals: also log the 95 % intervals that the summary, the text page and the titles of pictures show: `_gain`
+            behind the name of a key is SESS minus base over the same samples, `_gain_low` and `_gain_high` its
+            interval, `sess/pointing_acc_low` and `_high` that of pointing accuracy (bootstrap over samples, seeded).
+            False, as that is up to 16 keys more.
         bands: channels of the images that are drawn as red, green and blue, counted from 0, e.g. `(3, 2, 1)` for
             Sentinel-2, or one that is drawn in grey; for drawing only. `None` draws the first three.
         target_layer: the layer that the base method reads: its dotted name in the LightningModule, or the module
@@ -113,6 +118,8 @@ class SESSCallback(ValidationWork):
         last_result: `Explained` of the first watched loader in the last validation, on the CPU: copies. `None` where
             that validation was skipped.
         last_results: the same by number of the loader.
+        last_intervals: by number of the loader, `sess_lightning.intervals.Interval` (value, low, high) by name of the
+            key, with `_gain` behind it for SESS minus base.
 
     Raises:
         ValueError: if an argument is out of its range, a metric has the name of a number of the callback's own, or a
@@ -146,6 +153,7 @@ class SESSCallback(ValidationWork):
         prefix: str = "sess",
         seed: int = 0,
         save_dir: str | None = None,
+        intervals: bool = False,
         bands: Sequence[int] | None = None,
         target_layer: str | nn.Module | None = None,
         reshape: Callable[[Tensor], Tensor] | None = None,
@@ -174,6 +182,7 @@ class SESSCallback(ValidationWork):
         self.prefix = prefix
         self.seed = seed
         self.save_dir = save_dir
+        self.intervals = intervals
         self.bands = checked_bands(bands)
         self._start()
 
@@ -203,6 +212,7 @@ class SESSCallback(ValidationWork):
             rank_zero_warn(warning)
         names = possible_names(self.metrics, self.compare_base)
         if names is not None:
+            names |= possible_intervals(names) if self.intervals else set()
             check_names(monitors_of(trainer, self.prefix), self.prefix, names)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torchmetrics import Metric
 
 from sess_lightning.callback.keys import BASE, KEYS, OVERALL, POINTING, key_name
+from sess_lightning.callback.sample_values import GAIN
 
 _LOADER = re.compile(r"/dataloader_idx_\d+$")
 _POINTING = (POINTING.name, BASE + POINTING.name)
@@ -54,6 +55,12 @@ def possible_names(metrics: Mapping[str, Metric], compare_base: bool) -> set[str
     names |= {key.name for key in KEYS if key.difference and {part.name for part in key.difference} <= names}
     per_validation = {key.name for key in KEYS if not key.per_method}
     return names | {BASE + name for name in names if compare_base} | per_validation
+
+
+def possible_intervals(names: set[str]) -> set[str]:
+    """Names that `intervals=True` may log beside these."""
+    gains = {name + GAIN for name in names if BASE + name in names}
+    return gains | {one + end for one in gains | (names & set(_POINTING)) for end in ("_low", "_high")}
 
 
 def check_names(monitors: Iterable[Monitor], prefix: str, names: Collection[str]) -> None:

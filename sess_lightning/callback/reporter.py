@@ -12,13 +12,25 @@ from torch import Tensor
 
 from sess_lightning.callback.evolution import Evolution
 from sess_lightning.callback.explainer import Explained, Place, gathered, interleaved
-from sess_lightning.callback.keys import CURVES, EVOLUTION, KEYS, MAPS, POINTING_PER_CLASS, RUN, Tag, metric_charts
+from sess_lightning.callback.keys import (
+    CURVES,
+    EVOLUTION,
+    INTERVALS,
+    KEYS,
+    MAPS,
+    POINTING_PER_CLASS,
+    RUN,
+    Tag,
+    metric_charts,
+)
 from sess_lightning.callback.loggers import log_folder, log_image, log_layout, log_text
 from sess_lightning.callback.run_text import run_text
 from sess_lightning.callback.sample_rows import DisplayOptions, draw_grid, map_rows
+from sess_lightning.callback.sample_values import as_table, in_short
 from sess_lightning.callback.saving import new_folder, save_evolution, save_validation
 from sess_lightning.callback.tracker import Curves, LoaderTracker
 from sess_lightning.render import Bar, Line, bars_figure, curves_figure
+from sess_lightning.render.text import DOT
 
 Settings = tuple[Mapping[str, Any], Mapping[str, Any]]
 _MOST_CLASSES = 24  # in one picture: more would be too small to read
@@ -103,9 +115,11 @@ class Reporter:
             samples = [(outcome.place, display.name(outcome.label)) for outcome in outcomes]
             text = run_text(*settings(), samples, tracker.selection.how)
             log_text(trainer.loggers, self._tag(RUN, suffix), text, trainer.global_step)
+        if tracker.intervals:
+            log_text(trainer.loggers, self._tag(INTERVALS, suffix), as_table(tracker.intervals), trainer.global_step)
         found = interleaved([one for one, _ in parts]).part(0, self.num_images)
         if draws and len(found):
-            self._draw_maps(trainer, found, suffix, display)
+            self._draw_maps(trainer, found, suffix, display, in_short(tracker.intervals))
             self._draw_numbers(trainer, curves, outcomes if tracker.hit_rule.measured else [], suffix, display)
 
     def close(self, trainer: pl.Trainer) -> None:
@@ -145,9 +159,11 @@ class Reporter:
         reporters = [one.reporter for one in callbacks if isinstance(getattr(one, "reporter", None), Reporter)]
         log_layout(trainer.loggers, {title: charts for one in reporters for title, charts in one.charts.items()})
 
-    def _draw_maps(self, trainer: pl.Trainer, found: Explained, suffix: str, display: DisplayOptions) -> None:
+    def _draw_maps(
+        self, trainer: pl.Trainer, found: Explained, suffix: str, display: DisplayOptions, numbers: str
+    ) -> None:
         epoch, step = trainer.current_epoch, trainer.global_step
-        grid = draw_grid(found, display, f"epoch {epoch} · step {step}")
+        grid = draw_grid(found, display, DOT.join(filter(None, [f"epoch {epoch}", f"step {step}", numbers])))
         tag = self._show(trainer, MAPS, suffix, grid)
         if self.save_dir is not None:
             if suffix not in self._folders:

@@ -17,7 +17,7 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from sess_lightning.callback.explainer import Explained, Place
+from sess_lightning.callback.explainer import Explained, Place, gathered
 from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import (
     BASE,
@@ -30,6 +30,7 @@ from sess_lightning.callback.keys import (
     key_name,
 )
 from sess_lightning.callback.pace import Pace
+from sess_lightning.callback.sample_values import Intervals, SampleValues, intervals_of, joined
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tensor_store import TensorStore
 from sess_lightning.metrics import DeletionAUC, InsertionAUC
@@ -55,6 +56,7 @@ class LoaderTracker:
         images: those of the followed samples, with all their bits.
         places: process, batch and position in the batch of each followed sample.
         rows: with `forward_fn`, what `batch_row` took of each sample's batch.
+        intervals: of this validation's numbers, over the samples of all processes; after `compute`.
         unfit: what to tell about metrics whose value cannot be logged, a sentence by kind.
     """
 
@@ -96,6 +98,8 @@ class LoaderTracker:
         self._next = 0  # samples before this one have been due
         self._parts: list[Explained] = []  # without images and maps of all samples
         self._found: Explained | None = None
+        self._values = SampleValues()
+        self.intervals: Intervals = {}
         self.seconds = 0.0
         self.pace.begin()
         for collection in self._metrics.values():
@@ -176,6 +180,9 @@ class LoaderTracker:
         on_host.places = [self.places[number] for number in numbers]
         on_host.hits = self._outcomes(on_host, on_host.maps, on_host.valid)
         on_host.base_hits = self._outcomes(on_host, on_host.base_maps, on_host.base_valid)
+        for prefix, collection in self._metrics.items():
+            hits = on_host.base_hits if prefix else on_host.hits
+            self._values.add(prefix, collection.items(keep_base=True) if numbers else (), hits)
         for prefix, kept in self._maps.items():
             for one in on_host.base_maps if prefix else on_host.maps:
                 kept.append(one)
@@ -212,6 +219,8 @@ class LoaderTracker:
         values[NUM_SAMPLES.name] = total
         if total:
             values[VALID_FRACTION.name] = valid / total
+        parts = gathered(dict(self._values.columns), getattr(strategy, "world_size", 1))
+        self.intervals = intervals_of(joined(parts))
         return values
 
     def _scalars(self, computed: Mapping[str, Any], device: torch.device) -> Iterator[tuple[str, Tensor]]:

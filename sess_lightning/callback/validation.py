@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from itertools import groupby
+from math import isfinite
 from typing import Any
 
 import lightning.pytorch as pl
@@ -27,6 +28,7 @@ from sess_lightning.callback.reporter import Reporter, Settings
 from sess_lightning.callback.run_text import sess_settings, settings_of
 from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on, notes_on_boxes
 from sess_lightning.callback.sample_rows import DisplayOptions
+from sess_lightning.callback.sample_values import Intervals, logged_intervals
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tracker import LoaderTracker
 from sess_lightning.forwarding import model_logits
@@ -67,10 +69,12 @@ class ValidationWork(Callback):
     prefix: str
     seed: int
     save_dir: str | None
+    intervals: bool
 
     def _start(self) -> None:
         """Initialise the state that outlives one validation. Call it after the arguments are set."""
         self.last_results: dict[int, Explained] = {}
+        self.last_intervals: dict[int, Intervals] = {}
         self._trackers: dict[int, LoaderTracker] = {}
         self.reporter = self._new_reporter()
         self._resumed: dict[int, dict[str, Any]] = {}
@@ -85,6 +89,7 @@ class ValidationWork(Callback):
     def _begin(self, trainer: pl.Trainer) -> None:
         self._failed = False
         self.last_results = {}  # of the validation that begins: no older one is taken for it, nor kept in memory
+        self.last_intervals = {}
         self.reporter.begin()
         if trainer.sanity_checking:
             self._trackers = {}  # chosen from the first validation; the sanity check leaves nothing behind
@@ -221,10 +226,17 @@ class ValidationWork(Callback):
             self._close_pace(tracker, suffix)
             self._check_normalization(tracker)
             self.last_results[number] = tracker.found
+            self.last_intervals[number] = tracker.intervals
             if not values.get(VALID_FRACTION.name):
                 self._warn_of_constant_maps(trainer, pl_module, tracker)
             self._draw(trainer, tracker, suffix, values)
             values[SECONDS.name] = torch.full_like(values[SECONDS.name], tracker.seconds)  # with the drawing
+            if self.intervals:
+                values |= {
+                    name: torch.tensor(value, device=trainer.strategy.root_device)
+                    for name, value in logged_intervals(tracker.intervals).items()
+                    if isfinite(value)
+                }
             for name, value in values.items():
                 log_value(trainer, pl_module, f"{self.prefix}/{name}{suffix}", value)
             logged |= {f"{self.prefix}/{name}{suffix}" for name in values}

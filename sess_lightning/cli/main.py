@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from inspect import signature
 
@@ -21,6 +21,7 @@ from sess_lightning.benchmark import ablation, insertion_deletion, pointing, run
 from sess_lightning.benchmark.job import PhotoOptions
 from sess_lightning.callback import SESSCallback
 from sess_lightning.callback.keys import BASE, KEYS
+from sess_lightning.callback.sample_values import GAIN, Intervals
 from sess_lightning.cli.console import one_line, say
 from sess_lightning.cli.explain import WRONG_ARGUMENTS, explain
 
@@ -71,25 +72,31 @@ def summary(trainer: Trainer) -> str:
             continue
         endings = {key[match.start() :] if (match := _LOADER.search(key)) else "" for key in metrics}
         for ending in sorted(endings, key=lambda ending: (len(ending), ending)):  # of the loaders, where there are many
-            lines += _table(metrics, callback.prefix, ending)
+            number = int(ending.rpartition("_")[2]) if ending else next(iter(callback.last_intervals), 0)
+            lines += _table(metrics, callback.prefix, ending, callback.last_intervals.get(number, {}))
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             lines += ["", "Look at it:", f"tensorboard --logdir {logger.save_dir} --samples_per_plugin images=1000"]
     return "\n".join(["", *lines, ""])
 
 
-def _table(metrics: Mapping[str, Tensor], prefix: str, ending: str) -> Iterator[str]:
-    """Yields the lines of the table of one loader; none where it has no values."""
+def _table(metrics: Mapping[str, Tensor], prefix: str, ending: str, intervals: Intervals) -> Iterator[str]:
+    """Yields the lines of the table of one loader, with what SESS gives more; none where it has no values."""
     keys = [key for key in KEYS if key.per_method and f"{prefix}/{key.name}{ending}" in metrics]
     if not keys:
         return
     head = f"{prefix}{ending}"
-    width = max(10, len(head) + 1)
-    yield "".join([f"{head:<{width}}", *(f"{key.title:>11}" for key in keys)])
+
+    def line(row: str, cells: Iterable[str]) -> str:
+        return "".join([f"{row:<{max(12, len(head) + 1)}}", *(f"{cell:>11}" for cell in cells)])
+
+    yield line(head, (key.title for key in keys))
     for row, before in (("base", BASE), ("SESS", "")):
         values = (metrics.get(f"{prefix}/{before}{key.name}{ending}") for key in keys)
-        cells = (f"{'-' if value is None else format(float(value), '.3f'):>11}" for value in values)
-        yield "".join([f"{row:<{width}}", *cells])
+        yield line(row, ("-" if value is None else format(float(value), ".3f") for value in values))
+    gains = [intervals.get(key.name + GAIN) for key in keys]
+    for row, end in (("SESS - base", "value"), ("95 %: from", "low"), ("to", "high")) if any(gains) else ():
+        yield line(row, ("-" if gain is None else format(getattr(gain, end), "+.3f") for gain in gains))
 
 
 def main(args: ArgsType = None) -> int | None:

@@ -268,6 +268,7 @@ class _PerturbationAUC(SaliencyMetric):
         self._add_sum(f"{self.mode}_sum")
         self._add_sum(f"{self.mode}_curve", steps + 1)
         self._add_count(f"{self.mode}_total")
+        self.last_areas = torch.empty(0)  # (B,) of the last update's samples; no state: neither synchronised nor saved
 
     def update(
         self,
@@ -309,13 +310,16 @@ class _PerturbationAUC(SaliencyMetric):
             batch_size=self.batch_size,
             limit=self._limit,
         )
+        areas = []
         for group in [curves] if isinstance(curves, Tensor) else [curve[None] for curve in curves]:
             if valid is not None:
                 group = group.nan_to_num(nan=0.0 if self.higher_is_better else 1.0)
             resampled = F.interpolate(group[None], size=self.steps + 1, mode="linear", align_corners=True)[0]
-            self._increase(f"{self.mode}_sum", area_under_curve(group).sum())
+            areas.append(area_under_curve(group))
+            self._increase(f"{self.mode}_sum", areas[-1].sum())
             self._increase(f"{self.mode}_curve", resampled.sum(0))
             self._increase(f"{self.mode}_total", len(group))
+        self.last_areas = torch.cat(areas)
 
     def compute(self) -> Tensor:
         """Returns the mean area, a scalar in [0, 1]; NaN without samples."""
