@@ -125,19 +125,37 @@ def check_pointing(monitors: Iterable[Monitor], prefix: str, suffix: str) -> Non
             )
 
 
-def check_values(monitors: Iterable[Monitor], prefix: str, logged: Collection[str]) -> None:
-    """After the first validation: say which monitors read pointing accuracy although no sample counted for it.
+def check_values(monitors: Iterable[Monitor], prefix: str, logged: Collection[str], measured: Iterable[str]) -> None:
+    """After the first validation: say which monitors read the key of a metric that has no value yet.
+
+    Args:
+        monitors: of this callback's keys.
+        prefix: of the keys.
+        logged: keys that have a value.
+        measured: names of the keys of the callback's metrics, without prefix.
 
     Raises:
         MisconfigurationException: if the monitor would fail for the lack of it.
     """
+    names = set(measured)
     for monitor in monitors:
-        if monitor.key not in logged and _LOADER.sub("", monitor.key).removeprefix(f"{prefix}/") in _POINTING:
+        name = _LOADER.sub("", monitor.key).removeprefix(f"{prefix}/")
+        if monitor.key in logged:
+            continue
+        if name in _POINTING:
             _complain(
                 monitor,
                 f"{monitor.who} monitors {monitor.key!r}, but no sample followed has an object of the class that was "
                 "explained for it. Follow more samples (`num_samples`), or those that have one (`indices`), or explain "
                 "the label (`target`).",
+            )
+        elif monitor.strict and name.removeprefix(BASE) in names:
+            _complain(
+                monitor,
+                f"{monitor.who} monitors {monitor.key!r}, which has no value in the first validation, as its metric "
+                "gave NaN: SaliencyDrift, for one, compares with the validation before. Pass strict=False to "
+                "EarlyStopping or to the plateau scheduler; a ModelCheckpoint cannot wait, so let it monitor another "
+                "key.",
             )
 
 

@@ -241,7 +241,7 @@ class ValidationWork(Callback):
                 log_value(trainer, pl_module, f"{self.prefix}/{name}{suffix}", value)
             logged |= {f"{self.prefix}/{name}{suffix}" for name in values}
         if trainer.state.fn == "fit" and not self._proven and not failures:
-            check_values(monitors_of(trainer, self.prefix), self.prefix, logged)
+            check_values(monitors_of(trainer, self.prefix), self.prefix, logged, map(key_name, self.metrics))
         self._proven = self._proven or not failures
 
     def _close_pace(self, tracker: LoaderTracker, suffix: str) -> None:
@@ -314,11 +314,18 @@ class ValidationWork(Callback):
         """After a first good validation, turn an exception into a warning and skip the rest of this validation."""
         try:
             yield
-        except Exception:
+        except Exception as error:
             if not self._proven or self.on_error == "raise":
                 raise
             self._failed = True
-            rank_zero_warn(f"SESSCallback failed and skips this validation:\n{traceback.format_exc()}")
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            kind = f"{type(error).__name__} in {place.filename}:{place.lineno}"
+            again = kind in self._said
+            self._said.add(kind)
+            rank_zero_warn(
+                f"SESSCallback failed again and skips this validation: {type(error).__name__}: {error}" if again
+                else f"SESSCallback failed and skips this validation:\n{traceback.format_exc()}"
+            )  # fmt: skip
 
     @contextmanager
     def _probing(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[nn.Module]:

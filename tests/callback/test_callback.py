@@ -185,6 +185,21 @@ class FailsLater:
         return images.mean(1)
 
 
+def test_a_failure_that_comes_again_is_told_in_one_line(tmp_path):
+    method = FailsLater()
+
+    class Ignite(pl.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            method.failing = trainer.current_epoch > 0
+
+    callback = SESSCallback(SESS(method, num_scales=1, window_size=None), num_samples=4)
+    with pytest.warns(UserWarning, match="SESSCallback failed") as caught:
+        trainer(tmp_path, callback, Ignite(), max_epochs=4).fit(Module(), loader(), loader())
+    said = [str(one.message) for one in caught if "SESSCallback failed" in str(one.message)]
+    assert [text.count("Traceback") for text in said] == [1, 0, 0]
+    assert all("the disk is on fire" in text for text in said)
+
+
 @pytest.mark.parametrize("on_error", ["warn", "raise"])
 def test_a_later_failure_warns_and_skips_that_validation(tmp_path, on_error):
     method = FailsLater()

@@ -146,3 +146,17 @@ def test_only_a_fit_has_monitors(tmp_path, entry):
     t = trainer(tmp_path, SESSCallback(small_sess(), **SMALL), EarlyStopping("sess/pointing_acc"))
     getattr(t, entry)(Module(), loader(), verbose=False)
     assert "sess/overall" in t.callback_metrics
+
+
+@pytest.mark.parametrize("kind", [EarlyStopping, ModelCheckpoint])
+def test_a_metric_that_compares_validations_has_no_first_value(tmp_path, kind):
+    callback = SESSCallback(small_sess(), metrics={"moved": SaliencyDrift()}, **SMALL)
+    with pytest.raises(MisconfigurationException, match=r"(?s)'sess/moved'.*no value in the first.*strict=False"):
+        fit(tmp_path, callback, monitored(kind, "sess/moved", tmp_path))
+
+
+def test_not_strict_waits_for_the_second_value(tmp_path, recwarn):
+    callback = SESSCallback(small_sess(), metrics={"moved": SaliencyDrift()}, **SMALL)
+    t = fit(tmp_path, callback, EarlyStopping("sess/moved", strict=False))
+    assert "sess/moved" in t.callback_metrics
+    assert not [w for w in recwarn if "no value in the first" in str(w.message)]
