@@ -20,7 +20,7 @@ from torchmetrics import Metric
 from sess_lightning.callback.explainer import Explained, Explainer, TargetRule
 from sess_lightning.callback.forward_view import ForwardFn, ForwardView, batch_row
 from sess_lightning.callback.hits import HitRule
-from sess_lightning.callback.keys import SECONDS, VALID_FRACTION
+from sess_lightning.callback.keys import SECONDS, VALID_FRACTION, key_name
 from sess_lightning.callback.loaders import check_choices, evaluation_loaders
 from sess_lightning.callback.logged_value import log_value
 from sess_lightning.callback.monitors import check_loaders, check_pointing, check_values, monitors_of
