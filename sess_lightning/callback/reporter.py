@@ -29,6 +29,7 @@ from sess_lightning.callback.sample_rows import DisplayOptions, draw_grid, map_r
 from sess_lightning.callback.sample_values import as_table, in_short
 from sess_lightning.callback.saving import new_folder, save_evolution, save_validation
 from sess_lightning.callback.tracker import Curves, LoaderTracker
+from sess_lightning.class_names import class_names_of
 from sess_lightning.render import Bar, Line, bars_figure, curves_figure
 from sess_lightning.render.text import DOT
 
@@ -106,7 +107,7 @@ class Reporter:
         parts = gathered((drawn, _outcomes(tracker.found)) if draws or introduces else None, trainer.world_size)
         if not trainer.is_global_zero:
             return
-        display = self.display._replace(class_names=getattr(getattr(trainer, "datamodule", None), "class_names", None))
+        display = self.display._replace(class_names=class_names_of(getattr(trainer, "datamodule", None)))
         self._lay_out(trainer, suffix, values)
         if not draws and not introduces:
             return

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from inspect import signature
+from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -24,6 +25,7 @@ from sess_lightning.callback.keys import BASE, KEYS
 from sess_lightning.callback.sample_values import GAIN, Intervals
 from sess_lightning.cli.console import one_line, say
 from sess_lightning.cli.explain import WRONG_ARGUMENTS, explain
+from sess_lightning.cli.photo_files import check_out
 
 _MORE = (
     "Where a network looks in photos: sess-lightning explain --help. "
@@ -119,27 +121,35 @@ def main(args: ArgsType = None) -> int | None:
 
 
 def _benchmark(words: list[str]) -> int:
-    """Run `sess-lightning benchmark NAME`: wrong arguments end in a message, later errors in a traceback."""
-    parser = ArgumentParser(prog="sess-lightning benchmark")
+    """Run `sess-lightning benchmark NAME`; whatever goes wrong ends in one line."""
+    parser = ArgumentParser(prog="sess-lightning benchmark", exit_on_error=False)
     parser.add_argument("--config", action="config", help=_CONFIG_HELP)
     commands = parser.add_subcommands(required=True)
     for name, benchmark in _BENCHMARKS.items():
         parts = _benchmark_parser(benchmark)
         commands.add_subcommand(name, parts, help=parts.description)
-    found = parser.parse_args(_underscored(words))
+    try:
+        found = parser.parse_args(_underscored(words))
+    except ArgumentError as error:
+        return _refused("benchmark", f"{one_line(error)} See sess-lightning benchmark --help.")
     values = found[found.subcommand].as_dict()
     del values["config"]
     try:
+        check_out(Path(values["out"]))
         benchmark = _BENCHMARKS[found.subcommand]
         if _measures_photos(benchmark):
             shared = {field.name: values.pop(field.name) for field in fields(PhotoOptions)}
             benchmark(PhotoOptions(**shared), **values)
         else:
             benchmark(**values)
-    except (ValueError, ModuleNotFoundError) as error:
-        print(f"sess-lightning benchmark: error: {error}", file=sys.stderr)
-        return WRONG_ARGUMENTS
+    except Exception as error:  # of a network, a method, a file: this is a command, which ends in words
+        return _refused("benchmark", one_line(error))
     return 0
+
+
+def _refused(command: str, message: str) -> int:
+    say(f"sess-lightning {command}: error: {message}", sys.stderr)
+    return WRONG_ARGUMENTS
 
 
 def _measures_photos(benchmark: Callable[..., None]) -> bool:
@@ -148,7 +158,7 @@ def _measures_photos(benchmark: Callable[..., None]) -> bool:
 
 def _benchmark_parser(benchmark: Callable[..., None]) -> ArgumentParser:
     """Every argument of a benchmark as an option; those of `PhotoOptions` stand beside its own, without a group."""
-    parser = ArgumentParser(description=(benchmark.__doc__ or "").partition("\n")[0])
+    parser = ArgumentParser(description=(benchmark.__doc__ or "").partition("\n")[0], exit_on_error=False)
     parser.add_argument("--config", action="config", help=_CONFIG_HELP)
     if _measures_photos(benchmark):
         parser.add_class_arguments(PhotoOptions, as_group=False)
@@ -165,8 +175,7 @@ def _explain(words: list[str]) -> int:
     try:
         options = parser.parse_args(_underscored(words)).as_dict()
     except ArgumentError as error:
-        say(f"sess-lightning explain: error: {one_line(error)} See sess-lightning explain --help.", sys.stderr)
-        return WRONG_ARGUMENTS
+        return _refused("explain", f"{one_line(error)} See sess-lightning explain --help.")
     return explain(**options)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
+from torch.utils.checkpoint import CheckpointError
 
 from sess_lightning.layers import Reshape, find_reshape, get_layer, is_map, locate, to_grid
 from sess_lightning.logits import class_logits, read_logits
@@ -230,6 +231,7 @@ class Leaf:
         parts = name.split(".")
         self._ancestors = {model.get_submodule(".".join(parts[:i])) for i in range(len(parts))}
         self._below: set[nn.Module] = set()
+        self._above: set[nn.Module] = set()  # a module that is called several times may be in both
         self._switched: set[nn.Module] = set()  # those that did not find the grad mode they need
         self.missed = False  # whether the layer was reached with gradients on: a module below has come that switches
         self._differentiating = False
@@ -279,8 +281,11 @@ class Leaf:
         Raises:
             RuntimeError: as `gradient_of`.
         """
+        leaf = self.leaf
         self._differentiating = True  # reading what the graph has saved also runs a checkpointed layer again
-        return self.gradient_of(*_explained_output(logits, targets, self.leaf))
+        with self._causes_named():
+            explained = _explained_output(logits, targets, leaf)
+        return self.gradient_of(*explained)
 
     def gradient_of(self, output: Tensor | GradientEdge, weights: Tensor | None = None) -> Tensor:
         """The gradient of `output` with respect to the layer's output, weighted by `weights` where it is no scalar.
@@ -290,8 +295,21 @@ class Leaf:
         """
         leaf = self.leaf
         self._differentiating = True  # non-reentrant checkpointing runs the layer again
-        try:
+        with self._causes_named():
             (gradient,) = torch.autograd.grad(output, leaf, weights)
+        return gradient
+
+    @contextmanager
+    def _causes_named(self) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointError as error:
+            raise RuntimeError(
+                "Gradient checkpointing runs a part of the model again for the gradient of the target layer "
+                f"{self._name!r}, and that went another way than the first time: {error}\nLet the model checkpoint in "
+                "training mode only (`if self.training`), or choose another target_layer or method: methods that "
+                "replace derivatives while the model runs, as excitation backprop, do not work with it."
+            ) from error
         except RuntimeError as error:
             raise RuntimeError(
                 f"No gradient of the class score reaches the target layer {self._name!r}: {error}\nPossible causes: "
@@ -300,13 +318,14 @@ class Leaf:
                 "or it lies in gradient checkpointing of the reentrant kind (pass use_reentrant=False to "
                 "torch.utils.checkpoint)."
             ) from error
-        return gradient
 
     def _on_enter(self, module: nn.Module, args: Any) -> None:
         if module in self._ancestors:
             return
-        if self._activation is None:
-            self._below.add(module)
+        if not self._differentiating:
+            (self._below if self._activation is None else self._above).add(module)
+        elif module in self._below and module in self._above:
+            return  # what is run again may lie on either side: the mode is that of the modules around it
         wanted = module not in self._below if self._differentiating else self._activation is not None
         if torch.is_grad_enabled() != wanted:
             self._switched.add(module)
