@@ -153,6 +153,10 @@ class SESSCallback(ValidationWork):
         ):  # fmt: skip
             if value < least:
                 raise ValueError(f"Expected argument `{name}` to be at least {least}, but got {value!r}.")
+        if max_seconds is not None and not max_seconds > 0:
+            raise ValueError(
+                f"Expected argument `max_seconds` to be more than 0, or None for no limit, but got {max_seconds!r}."
+            )
         check_choice("on_error", on_error, ("warn", "raise"))
         if not callable(target):
             check_choice("target", target, ("label", "predicted"))

@@ -361,10 +361,12 @@ def test_the_normalisation_is_judged_by_a_bounded_number_of_images_once(tmp_path
 def test_work_for_a_batch_does_not_grow_with_the_samples_before_it():
     """`due`, `follow` and the results of 20,000 samples, one a batch: quadratic work would take minutes."""
     begin = time.process_time()
-    tracker = LoaderTracker(SampleSelection(20_000, None, 0, 20_000), {}, compare_base=False)
+    selection = SampleSelection(20_000, None, 0, 20_000)
+    tracker = LoaderTracker(selection, {}, compare_base=False)
     for batch in range(20_000):
         tracker.follow(batch_to_samples((torch.zeros(1, 3, 1, 1), torch.tensor([0]))), batch, [0])
         assert tracker.due(batch, False) == [batch]
+        assert selection.share(8) == 8
     tracker.begin()
     assert [tracker.due(batch, False) for batch in (0, 10, 10)] == [[0], list(range(1, 11)), []]
     assert tracker.due(11, True) == list(range(11, 20_000))
