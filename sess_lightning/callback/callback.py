@@ -97,9 +97,9 @@ class SESSCallback(ValidationWork):
             raises.
         prefix: first part of every key.
         seed: seed of the choice of samples.
-        save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, in a folder for each run
-            (`sess_maps` of a `fit`, `sess_maps_validate`, `sess_maps_test`; a second run's ends with `-v1`), and
-            `sess/evolution` as PNG and GIF.
+        save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, named by the step
+            (`sess_maps/00000012.png` of a `fit`, `validate-00000012.png`, `test-00000012.png`; names of a second run
+            end with `-v1`), and `sess/evolution` as PNG and GIF.
         bands: channels of the images that are drawn as red, green and blue, counted from 0, e.g. `(3, 2, 1)` for
             Sentinel-2, or one that is drawn in grey; for drawing only. `None` draws the first three.
         target_layer: the layer that the base method reads: its dotted name in the LightningModule, or the module
@@ -153,6 +153,10 @@ class SESSCallback(ValidationWork):
         ):  # fmt: skip
             if value < least:
                 raise ValueError(f"Expected argument `{name}` to be at least {least}, but got {value!r}.")
+        if max_seconds is not None and not max_seconds > 0:
+            raise ValueError(
+                f"Expected argument `max_seconds` to be more than 0, or None for no limit, but got {max_seconds!r}."
+            )
         check_choice("on_error", on_error, ("warn", "raise"))
         if not callable(target):
             check_choice("target", target, ("label", "predicted"))

@@ -16,7 +16,7 @@ from sess_lightning.callback.keys import CURVES, EVOLUTION, KEYS, MAPS, POINTING
 from sess_lightning.callback.loggers import log_folder, log_image, log_layout, log_text
 from sess_lightning.callback.run_text import run_text
 from sess_lightning.callback.sample_rows import DisplayOptions, draw_grid, map_rows
-from sess_lightning.callback.saving import new_folder, save_evolution, save_validation
+from sess_lightning.callback.saving import file_pattern, save_evolution, save_validation
 from sess_lightning.callback.tracker import Curves, LoaderTracker
 from sess_lightning.render import Bar, Line, bars_figure, curves_figure
 
@@ -61,7 +61,7 @@ class Reporter:
         self._introduced: set[str] = set()
         self._evolutions: dict[str, Evolution] = defaultdict(Evolution)
         self._unable: dict[str, str] = {}
-        self._folders: dict[str, Path] = {}  # in `save_dir`, by suffix
+        self._patterns: dict[str, str] = {}  # of the names of files in `save_dir`, by suffix
         self._undrawn, self._drew = every_n_epochs - 1, False  # validations since the last one drawn: the first is due
 
     def begin(self) -> None:
@@ -154,10 +154,10 @@ class Reporter:
         grid = draw_grid(found, display, f"epoch {epoch} · step {step}")
         tag = self._show(trainer, MAPS, suffix, grid)
         if self.save_dir is not None:
-            if suffix not in self._folders:
-                stage = trainer.state.fn.value if trainer.state.fn else "fit"
-                self._folders[suffix] = new_folder(Path(self.save_dir), tag, stage)
-            save_validation(self._folders[suffix], step, grid, found)
+            folder = Path(self.save_dir) / tag.replace("/", "_")
+            if suffix not in self._patterns:
+                self._patterns[suffix] = file_pattern(folder, trainer.state.fn.value if trainer.state.fn else "fit")
+            save_validation(folder, self._patterns[suffix].format(step), grid, found)
         if trainer.state.fn == "fit":
             self._evolutions[suffix].add(epoch, step, found.places, map_rows(found, display))
 
