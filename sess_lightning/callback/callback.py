@@ -93,8 +93,8 @@ class SESSCallback(ValidationWork):
             The first validation finds out how many samples fit, at least one a loader, and leaves a fifth of the time
             spare; the later ones explain the same samples, or, where the time runs out, fewer from then on and say so.
             `sess/num_samples` is their number. `None` explains all.
-        on_error: `"warn"`: a failure after the first good validation warns and skips that validation; `"raise"` always
-            raises.
+        on_error: `"warn"`: a failure after the first good validation of a `fit`, `validate` or `test` warns and skips
+            that validation, for monitors of its keys too; `"raise"` always raises.
         prefix: first part of every key.
         seed: seed of the choice of samples.
         save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, named by the step
@@ -115,7 +115,8 @@ class SESSCallback(ValidationWork):
     Raises:
         ValueError: if an argument is out of its range, a metric has the name of a number of the callback's own, or a
             layer is given to a method that reads none.
-        MisconfigurationException: in `setup`, for a strategy that shards the model's weights; for a monitor of a key
+        MisconfigurationException: in `setup`, for a strategy that shards the model's weights, or processes that may
+            have no batch (`allow_zero_length_dataloader_with_multiple_devices`); for a monitor of a key
             that cannot have a value, before the training or after the first validation.
 
     Example::

@@ -195,7 +195,7 @@ class Unsafe:
         self.random, self.on, self.raised, self.callback = random.Random(7), on, 0, None
 
     def __call__(self):
-        if self.on and self.callback.validations > 1 and self.random.random() < 0.1:
+        if self.on and self.callback.validations > 1 and self.random.random() < 0.15:
             self.raised += 1
             raise OSError("bad luck")
 
@@ -340,7 +340,8 @@ def test_a_failure_of_one_process_is_told_on_rank_0_and_skipped_on_all(pair):
 def test_a_first_failure_of_one_process_is_raised_on_all(pair):
     first, second = both(pair, "fails_first")
     assert "process 1 of 2" in first["error"]
-    assert "KeyError: 'no such class'" in first["error"]
+    assert "KeyError" in first["error"]
+    assert "no such class" in first["error"]
     assert second["error"] == "KeyError('no such class')"
 
 
