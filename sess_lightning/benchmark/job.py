@@ -212,7 +212,8 @@ class _Walk(LightningModule):
     def on_validation_end(self) -> None:
         if self.skipped:
             warnings.warn(f"{self.skipped} photos could not be read and are left out.", stacklevel=2)
-        self.trainer.strategy.barrier()  # now the rows of all processes are on disk
+        # Now the rows of all processes are on disk. One that failed before does not wait here: its command has ended.
+        self.trainer.strategy.barrier()
 
 
 def _walk(

@@ -21,7 +21,7 @@ from sess_lightning.callback.keys import EVOLUTION, build_metrics
 from sess_lightning.callback.loaders import check_choices
 from sess_lightning.callback.monitors import check_names, monitors_of, possible_intervals, possible_names
 from sess_lightning.callback.sample_checks import checked_bands
-from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_sharding
+from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_empty_loaders, refuse_sharding
 from sess_lightning.callback.validation import ValidationWork
 from sess_lightning.checks import check_choice
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
@@ -96,13 +96,13 @@ class SESSCallback(ValidationWork):
             The first validation finds out how many samples fit, at least one a loader, and leaves a fifth of the time
             spare; the later ones explain the same samples, or, where the time runs out, fewer from then on and say so.
             `sess/num_samples` is their number. `None` explains all.
-        on_error: `"warn"`: a failure after the first good validation warns and skips that validation; `"raise"` always
-            raises.
+        on_error: `"warn"`: a failure after the first good validation of a `fit`, `validate` or `test` warns and skips
+            that validation, for monitors of its keys too; `"raise"` always raises.
         prefix: first part of every key.
         seed: seed of the choice of samples.
-        save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, in a folder for each run
-            (`sess_maps` of a `fit`, `sess_maps_validate`, `sess_maps_test`; a second run's ends with `-v1`), and
-            `sess/evolution` as PNG and GIF.
+        save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, named by the step
+            (`sess_maps/00000012.png` of a `fit`, `validate-00000012.png`, `test-00000012.png`; names of a second run
+            end with `-v1`), and `sess/evolution` as PNG and GIF.
         intervals: also log the 95 % intervals that the summary, the text page and the titles of pictures show: `_gain`
             behind the name of a key is SESS minus base over the same samples, `_gain_low` and `_gain_high` its
             interval, `sess/pointing_acc_low` and `_high` that of pointing accuracy (bootstrap over samples, seeded).
@@ -124,7 +124,8 @@ class SESSCallback(ValidationWork):
     Raises:
         ValueError: if an argument is out of its range, a metric has the name of a number of the callback's own, or a
             layer is given to a method that reads none.
-        MisconfigurationException: in `setup`, for a strategy that shards the model's weights; for a monitor of a key
+        MisconfigurationException: in `setup`, for a strategy that shards the model's weights, or processes that may
+            have no batch (`allow_zero_length_dataloader_with_multiple_devices`); for a monitor of a key
             that cannot have a value, before the training or after the first validation.
 
     Example::
@@ -163,6 +164,10 @@ class SESSCallback(ValidationWork):
         ):  # fmt: skip
             if value < least:
                 raise ValueError(f"Expected argument `{name}` to be at least {least}, but got {value!r}.")
+        if max_seconds is not None and not max_seconds > 0:
+            raise ValueError(
+                f"Expected argument `max_seconds` to be more than 0, or None for no limit, but got {max_seconds!r}."
+            )
         check_choice("on_error", on_error, ("warn", "raise"))
         if not callable(target):
             check_choice("target", target, ("label", "predicted"))
@@ -201,8 +206,8 @@ class SESSCallback(ValidationWork):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check the strategy, and discard the samples: every `fit`, `validate` and `test` chooses its own."""
         refuse_sharding(trainer.strategy)
-        self._trackers, self._view, self.last_results = {}, None, {}
-        self.reporter = self._new_reporter()
+        refuse_empty_loaders(trainer, pl_module)
+        self._start_stage(trainer.world_size)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the layer's name, and warn about monitors of this callback's keys that would not work in this `fit`."""
@@ -225,24 +230,30 @@ class SESSCallback(ValidationWork):
             )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let go of the module."""
+        """Let go of the module, and give paused monitors their settings back."""
         self._view = None
+        self._pause.end()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the pictures of the evolution over this `fit`, while its loggers are still open."""
-        with self._guarded():
-            self.reporter.close(trainer)
+        self._exchange.error = None
+        # No rank can miss it: `fit` ends on all of them or on none.
+        self._exchange(lambda: self.reporter.close(trainer))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the evolution up to the failure; an error here only warns, so the run ends with its own exception."""
+        self._pause.end()
         try:
             self.reporter.close(trainer)
         except Exception:
             rank_zero_warn(f"SESSCallback could not write `{self.prefix}_{EVOLUTION.name}`:\n{traceback.format_exc()}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the positions of the followed samples, not their pixels: a resumed training follows the same."""
-        return {"positions": self._resumed | {n: tracker.selection.state() for n, tracker in self._trackers.items()}}
+        """Returns the positions of the followed samples of all processes, not their pixels.
+
+        A training that is resumed with the same `num_samples`, `seed` and number of processes follows the same.
+        """
+        return {"positions": self._resumed | self._followed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the positions of the samples from the training that is resumed."""

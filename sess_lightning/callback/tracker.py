@@ -10,27 +10,27 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from sess_lightning.callback.explainer import Explained, Place, gathered
+from sess_lightning.callback.exchange import States, states_of, synchronise
+from sess_lightning.callback.explainer import Explained, Place
 from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import (
     BASE,
     KEYS,
     NUM_SAMPLES,
-    SECONDS,
     VALID_FRACTION,
     check_name,
     differences,
     key_name,
 )
 from sess_lightning.callback.pace import Pace
-from sess_lightning.callback.sample_values import Intervals, SampleValues, intervals_of, joined
+from sess_lightning.callback.sample_values import Columns, Intervals, SampleValues, intervals_of, joined
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tensor_store import TensorStore
 from sess_lightning.metrics import DeletionAUC, InsertionAUC
@@ -40,6 +40,26 @@ Curves = dict[str, dict[str, tuple[Tensor, float]]]
 # What is made in the inference mode of `validate` and `test` could not be changed in place outside of it, where metrics
 # are updated.
 _OUTSIDE_INFERENCE = torch.inference_mode(False)
+
+
+class Measured(NamedTuple):
+    """What one process has measured of a loader, for the others: numbers and the states of the metrics.
+
+    Attributes:
+        explained: number of samples explained.
+        valid: number of them with a valid map.
+        annotated: whether the batches hold objects; `None` if there was no batch.
+        positions: of `SampleSelection`, in order.
+        states: of the metrics, where there are several processes.
+        values: of its samples, see `SampleValues`.
+    """
+
+    explained: int
+    valid: int
+    annotated: bool | None
+    positions: list[int]
+    states: list[States]
+    values: Columns
 
 
 class LoaderTracker:
@@ -57,6 +77,7 @@ class LoaderTracker:
         places: process, batch and position in the batch of each followed sample.
         rows: with `forward_fn`, what `batch_row` took of each sample's batch.
         intervals: of this validation's numbers, over the samples of all processes; after `compute`.
+        shown: what the reporter draws of this validation, by process.
         unfit: what to tell about metrics whose value cannot be logged, a sentence by kind.
     """
 
@@ -74,6 +95,7 @@ class LoaderTracker:
         self.images = TensorStore()
         self.places: list[Place] = []
         self.rows: list[Any] = []  # of the batches that the samples came in, where the model needs them
+        self.shown: list[Any] = []
         self.unfit: dict[str, str] = {}
         self._labels: list[int] = []
         self._objects: list[Objects | None] = []
@@ -100,6 +122,7 @@ class LoaderTracker:
         self._found: Explained | None = None
         self._values = SampleValues()
         self.intervals: Intervals = {}
+        self.shown = []
         self.seconds = 0.0
         self.pace.begin()
         for collection in self._metrics.values():
@@ -201,27 +224,38 @@ class LoaderTracker:
         return before if any(one is not None for one in before) else None
 
     @_OUTSIDE_INFERENCE
-    def compute(self, strategy: Strategy) -> dict[str, Tensor]:
-        """Returns the values to log by name of the key, the same on all processes. Collective call."""
+    def measured(self, world_size: int) -> Measured:
+        """Returns what the processes exchange at the end of a validation."""
+        valid = sum(int(part.valid.sum()) for part in self._parts)
+        states = [states_of(collection) for collection in self._metrics.values()] if world_size > 1 else []
+        return Measured(
+            self.explained, valid, self.annotated, sorted(self.selection.positions), states, self._values.columns
+        )
+
+    @_OUTSIDE_INFERENCE
+    def compute(self, strategy: Strategy, parts: Sequence[Measured]) -> dict[str, float]:
+        """Returns the values by name of the key, also such as are not finite.
+
+        Args:
+            strategy: of the trainer.
+            parts: `measured` of all processes.
+        """
         device = strategy.root_device
-        counted = self.explained, sum(int(part.valid.sum()) for part in self._parts)
-        counts = torch.tensor(counted, dtype=torch.float32, device=device)
-        total, valid = strategy.reduce(counts, reduce_op="sum")
         values: dict[str, Tensor] = {}
-        for prefix, collection in self._metrics.items():
+        for number, (prefix, collection) in enumerate(self._metrics.items()):
+            if len(parts) > 1:
+                synchronise(collection, [part.states[number] for part in parts])
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*compute.* method of metric .* was called before")
                 computed = collection.to(device).compute()
             values.update({f"{prefix}{key_name(name)}": value for name, value in self._scalars(computed, device)})
             values.update(differences(values, prefix))
-        values = {name: value for name, value in values.items() if torch.isfinite(value)}
-        values[SECONDS.name] = torch.tensor(self.seconds, device=device)
-        values[NUM_SAMPLES.name] = total
+        found = {name: float(value) for name, value in values.items()}
+        found[NUM_SAMPLES.name] = total = float(sum(part.explained for part in parts))
         if total:
-            values[VALID_FRACTION.name] = valid / total
-        parts = gathered(dict(self._values.columns), getattr(strategy, "world_size", 1))
-        self.intervals = intervals_of(joined(parts))
-        return values
+            found[VALID_FRACTION.name] = sum(part.valid for part in parts) / total
+        self.intervals = intervals_of(joined([part.values for part in parts]))
+        return found
 
     def _scalars(self, computed: Mapping[str, Any], device: torch.device) -> Iterator[tuple[str, Tensor]]:
         for name, value in computed.items():
@@ -240,7 +274,7 @@ class LoaderTracker:
     def curves(self, strategy: Strategy) -> Curves:
         """Returns mean curves `(steps + 1,)` on the CPU and their areas, by mode and `"SESS"` or `"base"`.
 
-        Collective call, after `compute`.
+        Call it after `compute`, which brings in the samples of the other processes.
         """
         curves: Curves = {}
         for prefix, collection in self._metrics.items():

@@ -281,10 +281,7 @@ class _PerturbationAUC(SaliencyMetric):
         """Measure further samples; no samples change nothing.
 
         Args:
-            predict: as for `perturbation_curve`, and likewise `images`, `saliency` and `targets`.
-            images: see there.
-            saliency: see there.
-            targets: see there.
+            predict, images, saliency, targets: as for `perturbation_curve`.
             valid: `(B,)` bool, e.g. `SESSResult.valid`: the pixels of an image whose map carries no information (False)
                 change in a random order, the same each time, and a probability that is NaN counts as the worst one (0
                 for insertion, 1 for deletion). `None`: as `perturbation_curve`.
@@ -311,13 +308,13 @@ class _PerturbationAUC(SaliencyMetric):
             limit=self._limit,
         )
         areas = []
-        for group in [curves] if isinstance(curves, Tensor) else [curve[None] for curve in curves]:
+        for group in [curves] if isinstance(curves, Tensor) else [one[None] for one in curves]:
             if valid is not None:
                 group = group.nan_to_num(nan=0.0 if self.higher_is_better else 1.0)
-            resampled = F.interpolate(group[None], size=self.steps + 1, mode="linear", align_corners=True)[0]
+            curve = F.interpolate(group[None], size=self.steps + 1, mode="linear", align_corners=True)[0]
             areas.append(area_under_curve(group))
             self._increase(f"{self.mode}_sum", areas[-1].sum())
-            self._increase(f"{self.mode}_curve", resampled.sum(0))
+            self._increase(f"{self.mode}_curve", curve.sum(0))
             self._increase(f"{self.mode}_total", len(group))
         self.last_areas = torch.cat(areas)
 
