@@ -20,8 +20,8 @@ _MILLISECONDS, _LAST_MILLISECONDS = 700, 2100  # duration of a sheet of the GIF,
 def file_pattern(folder: Path, stage: str) -> str:
     """Returns a pattern for the names of one run's files, by step: no file in the folder fits it yet.
 
-    `00000012` of a `fit`, `validate-00000012` and `test-00000012` else; those of a second run end with `-v1`, and so on,
-    as `ModelCheckpoint` names its files.
+    `00000012` of a `fit`, `validate-00000012` and `test-00000012` else; those of a second run end with `-v1`, and so
+    on, as `ModelCheckpoint` names its files.
 
     Args:
         folder: need not exist.
