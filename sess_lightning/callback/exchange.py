@@ -90,7 +90,7 @@ class Exchange:
         return None
 
     def _in_short(self, text: str) -> str:
-        """A traceback, or of one that was told in this stage before only its last line; the message may have changed."""
+        """A traceback, or of one told before in this stage its last line only; the message may have changed."""
         place, _, message = text.strip().rpartition("\n")
         again, self._told = place in self._told, self._told | {place}
         return f"As before: {message}" if again else text

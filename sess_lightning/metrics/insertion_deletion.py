@@ -263,8 +263,7 @@ class _PerturbationAUC(SaliencyMetric):
         self.blur_kernel_size = blur_kernel_size
         self.blur_sigma = blur_sigma
         self.activation = activation
-        self.batch_size = batch_size
-        self._limit = _limit(type(self).__name__)
+        self.batch_size, self._limit = batch_size, _limit(type(self).__name__)
         self._add_sum(f"{self.mode}_sum")
         self._add_sum(f"{self.mode}_curve", steps + 1)
         self._add_count(f"{self.mode}_total")
@@ -281,10 +280,12 @@ class _PerturbationAUC(SaliencyMetric):
         """Measure further samples; no samples change nothing.
 
         Args:
-            predict, images, saliency, targets: as for `perturbation_curve`.
-            valid: `(B,)` bool, e.g. `SESSResult.valid`: the pixels of an image whose map carries no information (False)
-                change in a random order, the same each time, and a probability that is NaN counts as the worst one (0
-                for insertion, 1 for deletion). `None`: as `perturbation_curve`.
+            predict: as for `perturbation_curve`, and likewise `images`, `saliency` and `targets`.
+            images: see there.
+            saliency: see there.
+            targets: see there.
+            valid: `(B,)` bool, e.g. `SESSResult.valid`: pixels of an image whose map carries no information (False) change
+                in a fixed random order, and NaN counts as the worst probability. `None`: as `perturbation_curve`.
         """
         if len(images) == len(saliency) == len(targets) == 0:
             return
@@ -326,8 +327,8 @@ class _PerturbationAUC(SaliencyMetric):
         """Returns the mean curve of all samples of all processes, for plotting. Collective call.
 
         Returns:
-            `(steps + 1,)`, over the share of steps done, 0 to 1. Curves with another number of points (small images, or
-            `pixels_per_step`) are resampled linearly. NaN without samples.
+            `(steps + 1,)`, over the share of steps done, 0 to 1; NaN without samples. Curves of other lengths (small
+            images, or `pixels_per_step`) are resampled linearly.
         """
         with self._synced():
             return getattr(self, f"{self.mode}_curve") / getattr(self, f"{self.mode}_total")
