@@ -38,17 +38,44 @@ def read_class_names(path: str | Path) -> dict[int, str]:
         content = _content(text, is_json=path.suffix.lower() == ".json")
         if isinstance(content, dict) and "categories" in content:
             return {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
-        if not isinstance(content, dict):
-            content = dict(enumerate(content))
-        elif all(type(index) is int for index in content.values()) and not any(str(key).isdigit() for key in content):
-            content = {index: name for name, index in content.items()}  # as torchvision's class_to_idx
-        return {int(index): _single(name) for index, name in content.items()}
+        return _by_index(content)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"Expected argument `classes` to be a file of class names, but could not read {path}: "
             f"{type(error).__name__} {error}. Write one name a line, or JSON: a list, an object from index to name, or "
             "COCO's categories."
         ) from error
+
+
+def class_names_of(data: object) -> dict[int, str] | None:
+    """Names by class index that a data module or data set has as `class_names`.
+
+    Args:
+        data: of the user. The attribute may be a mapping from index to name or from name to index, a sequence of
+            names, or a method without arguments that returns one of them.
+
+    Returns:
+        `None` where there are none, or the attribute is anything else or raises: names are decoration, and a training
+        does not end for them.
+    """
+    try:
+        names: Any = getattr(data, "class_names", None)
+        if callable(names) and not isinstance(names, Mapping):
+            names = names()
+        if isinstance(names, (str, bytes)) or not hasattr(names, "__len__"):
+            return None
+        return _by_index(names)
+    except Exception:
+        return None
+
+
+def _by_index(names: Any) -> dict[int, str]:
+    """Names by index, from a sequence or mapping, also from names to indices as torchvision's `class_to_idx`."""
+    if not isinstance(names, Mapping):
+        names = dict(enumerate(names))
+    elif all(type(index) is int for index in names.values()) and not any(str(key).isdigit() for key in names):
+        names = {index: name for name, index in names.items()}
+    return {int(index): _single(name) for index, name in names.items()}
 
 
 def _content(text: str, is_json: bool) -> Any:

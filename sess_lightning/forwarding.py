@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from sess_lightning.logits import read_logits
+from sess_lightning.memory import is_out_of_memory
 from sess_lightning.probing import probe
 
 _formats: WeakKeyDictionary[nn.Module, dict[torch.Size, torch.memory_format]] = WeakKeyDictionary()
@@ -106,9 +107,9 @@ def in_company(model: nn.Module, images: Tensor, run: Callable[[Tensor], Result]
     if not _needs_two.get(model, False):
         try:
             return run(images.clone())  # a copy, as they may be needed again
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
             layout = memory_format(model, images)
             if _runs(model, images, layout) or not _runs(model, twice(images), layout):
                 raise
@@ -125,9 +126,9 @@ def _runs(model: nn.Module, images: Tensor, layout: torch.memory_format) -> bool
     """Whether the model's own output has a row for each image."""
     try:
         return len(read_logits(_output(model, images, layout))) == len(images)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         return False
 
 
@@ -137,9 +138,9 @@ def _tried(model: nn.Module, images: Tensor, first: bool) -> torch.memory_format
         pair = torch.cat([images[:1], images[:1].flip(-1)])
     try:
         turned = _logits(model, pair, torch.channels_last)
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, ValueError, AssertionError):
+    except (RuntimeError, ValueError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
         turned = None  # the contiguous forward shows whether the layout is to blame
     if turned is not None and not first:
         return torch.channels_last

@@ -24,6 +24,32 @@ def resize(images: Tensor, size: Size) -> Tensor:
     return F.interpolate(wide, size=size, mode="bilinear", align_corners=False, antialias=shrinks).to(images.dtype)
 
 
+def source_pixels(pixels: Tensor, resized: int, source: int, clamped: bool = True) -> tuple[Tensor, Tensor]:
+    """Where pixels of a resized axis lie between those of its source: bilinear resizing with half-pixel centres.
+
+    Whole numbers decide which pixel comes before: a float that misses one by 1e-14 would name the one before that.
+
+    Args:
+        pixels: `(N,)` long, indices along the resized axis.
+        resized: pixels along the resized axis.
+        source: pixels along the source.
+        clamped: whether positions beyond the centres of the first and last pixel of the source are moved there.
+
+    Returns:
+        The pixel of the source before each, `(N,)` long, and how far behind it each lies, `(N,)` float64 in [0, 1).
+
+    Example:
+        >>> source_pixels(torch.arange(4), 4, 2)
+        (tensor([0, 0, 0, 1]), tensor([0.0000, 0.2500, 0.7500, 0.0000], dtype=torch.float64))
+    """
+    # (pixel + 1/2) source / resized - 1/2, in units of 1 / (2 resized)
+    position, unit = (2 * pixels + 1) * source - resized, 2 * resized
+    if clamped:
+        position = position.clamp(0, (source - 1) * unit)
+    before = position.div(unit, rounding_mode="floor")
+    return before, (position - before * unit).double() / unit
+
+
 def minmax(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Min-max normalise each map; a constant or non-finite map becomes zeros.
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import cache
+from functools import cache, wraps
 from itertools import chain
 from typing import Any
 
@@ -22,6 +23,11 @@ from sess_lightning.module_state import kept_state
 
 _LOGGING = ("log", "log_dict")
 
+_change = threading.Condition()  # guards what follows, and wakes those who wait for a module
+_users: dict[nn.Module, int] = {}  # thread that probes a module
+_eager = 0  # probes inside of which compiled modules run eagerly
+_stance = ExitStack()
+
 
 @contextmanager
 def probe(model: nn.Module, forward_context: AbstractContextManager | None = None) -> Iterator[None]:
@@ -30,7 +36,9 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
     Inside, every module is in eval mode, gradients are off but can be switched on (inference mode is left), compiled
     modules run eagerly, so that hooks fire, and what a LightningModule's forward logs goes nowhere. Afterwards, also
     after an exception, module flags, buffers, attributes of modules (so metrics' states too), `p.grad`, grad mode and
-    the random states of Python, numpy and torch are as before: see `module_state`. Probes may be nested.
+    the random states of Python, numpy and torch are as before: see `module_state`. Probes may be nested. Of two threads
+    that probe models with common modules, the second waits for the first; other threads may use other models meanwhile,
+    but not train this one, nor draw from the global random generators what must be the same in every run.
 
     Args:
         model: the user's model.
@@ -41,6 +49,7 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
     """
     _keep_freed_memory()
     with ExitStack() as stack:
+        stack.enter_context(_alone(model))
         stack.enter_context(kept_state(model))
         stack.enter_context(_unlogged(model))
         stack.enter_context(_modes(model))
@@ -50,7 +59,7 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
         stack.enter_context(torch.no_grad())
         # Dynamo is imported by the first torch.compile: without it, nothing is compiled and its slow import is saved.
         if "torch._dynamo" in sys.modules:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(_eagerly())
         if forward_context is not None:
             stack.enter_context(forward_context)
         try:
@@ -63,6 +72,40 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
                     "inference mode itself, write torch.no_grad() there, or take SESS('rise'), which needs no gradient."
                 ) from error
             raise
+
+
+def hookable(model: nn.Module) -> list[nn.Module]:
+    """The modules of a model that take hooks: scripted ones do not.
+
+    Also those that the model keeps in lists and dicts, as a frozen trunk that shall not be among its parameters.
+    """
+    found = dict.fromkeys(model.modules())
+    for module in list(found):
+        if type(module).__module__.startswith("torch."):
+            continue
+        for value in vars(module).values():
+            if type(value) in (list, tuple, dict):
+                items = value.values() if isinstance(value, dict) else value
+                for item in items:
+                    if isinstance(item, nn.Module):
+                        found.update(dict.fromkeys(item.modules()))
+    return [module for module in found if not isinstance(module, torch.jit.ScriptModule)]
+
+
+def on_this_thread(hook: Callable[..., Any]) -> Callable[..., Any]:
+    """The hook of a module for the calls of this thread alone: another one that calls the module sees nothing of it.
+
+    Autograd's own threads count as this one: on an accelerator, checkpointed layers run again in one of them.
+    """
+    thread = threading.get_ident()
+
+    @wraps(hook)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == thread or torch._C._current_graph_task_id() != -1:
+            return hook(*args, **kwargs)
+        return None
+
+    return run
 
 
 @contextmanager
@@ -130,6 +173,40 @@ def _keep_freed_memory() -> None:
     Elsewhere than on glibc this does nothing.
     """
     torch.empty(2**25 - 2**16, dtype=torch.uint8, device="cpu")
+
+
+@contextmanager
+def _alone(model: nn.Module) -> Iterator[None]:
+    """Wait until no other thread probes a module of this model, and keep them from it."""
+    me, modules = threading.get_ident(), list(model.modules())
+    with _change:
+        _change.wait_for(lambda: all(_users.get(module, me) == me for module in modules))
+        mine = [module for module in modules if module not in _users]
+        _users.update(dict.fromkeys(mine, me))
+    try:
+        yield
+    finally:
+        with _change:
+            for module in mine:
+                del _users[module]
+            _change.notify_all()
+
+
+@contextmanager
+def _eagerly() -> Iterator[None]:
+    """Run compiled modules eagerly. The stance is one for all threads: the first sets it, the last sets it back."""
+    global _eager
+    with _change:
+        if not _eager:
+            _stance.enter_context(torch.compiler.set_stance("force_eager"))
+        _eager += 1
+    try:
+        yield
+    finally:
+        with _change:
+            _eager -= 1
+            if not _eager:
+                _stance.close()
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 import codecs
 import json
 
+import numpy as np
 import pytest
 
-from sess_lightning.class_names import read_class_names
+from sess_lightning.class_names import class_names_of, read_class_names
 
 NAMES = {0: "größer", 1: "大 cat, tabby"}
 
@@ -61,3 +62,73 @@ def test_what_holds_no_names_is_refused_in_words(tmp_path, content, said):
 def test_a_folder_is_no_file_of_names(tmp_path):
     with pytest.raises(ValueError, match="Is a directory"):
         read_class_names(tmp_path)
+
+
+class Named:
+    """A data module with something called `class_names`."""
+
+    def __init__(self, names):
+        self.class_names = names
+
+
+class AsMethod:
+    def class_names(self):
+        return ["cat", "dog"]
+
+
+class AsStatic:
+    @staticmethod
+    def class_names():
+        return {"cat": 0, "dog": 1}
+
+
+class NotSetUp:
+    @property
+    def class_names(self):
+        raise RuntimeError("call setup first")
+
+
+def failing():
+    raise KeyError("nothing")
+
+
+TWO = {0: "cat", 1: "dog"}
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (Named(["cat", "dog"]), TWO),
+        (Named(("cat", "dog")), TWO),
+        (Named(np.array(["cat", "dog"])), TWO),
+        (Named({0: "cat", 1: "dog"}), TWO),
+        (Named({"0": "cat", "1": "dog"}), TWO),
+        (Named({"cat": 0, "dog": 1}), TWO),
+        (Named({7: "cat"}), {7: "cat"}),
+        (Named([]), {}),
+        (AsMethod(), TWO),
+        (AsStatic(), TWO),
+        (AsMethod, None),  # the class: its method misses an object
+        (Named(lambda index: "cat"), None),
+        (Named(failing), None),
+        (Named(lambda: None), None),
+        (NotSetUp(), None),
+        (Named("cat"), None),
+        (Named(b"cat"), None),
+        (Named(3), None),
+        (Named([["cat"], 3.5]), None),
+        (Named({"cat": "dog"}), None),
+        (Named(object), None),
+        (Named(iter(["cat"])), None),
+        (object(), None),
+        (None, None),
+    ],
+)
+def test_names_that_a_data_module_has(data, names):
+    assert class_names_of(data) == names
+
+
+def test_nothing_of_an_iterator_is_used_up():
+    data = Named(iter(["cat", "dog"]))
+    assert class_names_of(data) is None
+    assert list(data.class_names) == ["cat", "dog"]

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import Dataset
 
 from sess_lightning import data as datasets
-from sess_lightning.data.base import chosen
+from sess_lightning.data.base import PhotoDataset, chosen
 from sess_lightning.networks import Network, load_network
 
 _NAMED = {"voc07": "VOC07", "coco14": "COCO14", "imagenet": "ImageNet"}
 
 
-class BenchmarkPhotos(Dataset[tuple[str, Any]]):
-    """Dataset of `(key, (image, target))`; a photo that cannot be read is `(key, message)`.
+class BenchmarkPhotos(Dataset[tuple[str, str, Any]]):
+    """Dataset of `(key, name, (image, target))`; a photo that cannot be read is `(key, name, message)`.
+
+    The key is made of the file's name and of what is in it and in its annotations: it stays with a photo wherever it
+    stands among the others, and a photo that is replaced has another one. The name is the position.
 
     Args:
         data: a folder in COCO format, or the name `voc07`, `coco14` or `imagenet`.
@@ -32,28 +37,56 @@ class BenchmarkPhotos(Dataset[tuple[str, Any]]):
     def __init__(self, data: str, root: str | None, limit: int | None, seed: int, network: Network) -> None:
         module = _data_module(data, root, network)
         module.setup("validate")
-        self._samples: Any = module.val_dataloader().dataset
+        self._samples: PhotoDataset = module.val_dataloader().dataset
+        self._keys: dict[int, str] = {}
         count = len(self._samples)
         self._numbers = chosen(count, limit, seed)
         self._width = len(str(count))
 
+    def names(self) -> dict[str, str]:
+        """Returns the name of every photo that can be read, by its key."""
+        return {key: self._name(number) for number in self._numbers if (key := self._key(number)) is not None}
+
     def without(self, done: set[str]) -> BenchmarkPhotos:
-        """Remove the photos with keys in `done`, in place; returns the data set itself."""
-        self._numbers = [number for number in self._numbers if self._key(number) not in done]
-        return self
+        """Returns the data set without the photos with keys in `done`."""
+        rest = copy(self)
+        rest._numbers = [number for number in self._numbers if not done or self._key(number) not in done]
+        return rest
 
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def __getitem__(self, index: int) -> tuple[str, Any]:
+    def __getitem__(self, index: int) -> tuple[str, str, Any]:
         number = self._numbers[index]
         try:
-            return self._key(number), self._samples[number]
+            sample: Any = self._samples[number]
         except (ValueError, OSError) as error:
-            return self._key(number), str(error)
+            sample = str(error)
+        return self._key(number) or "", self._name(number), sample
 
-    def _key(self, number: int) -> str:
-        return str(number).zfill(self._width)  # zero-padded, so that keys sort like numbers
+    def _name(self, number: int) -> str:
+        return str(number).zfill(self._width)
+
+    def _key(self, number: int) -> str | None:
+        """Returns the key of a photo, read once; `None` if there is no such file any more."""
+        if number not in self._keys:
+            try:
+                self._keys[number] = _key(self._samples, number)
+            except OSError:
+                return None
+        return self._keys[number]
+
+
+def _key(samples: PhotoDataset, index: int) -> str:
+    """Returns what a photo's rows depend on: name and bytes of the file, annotations, the size that they name."""
+    number = samples.numbers[index]
+    path = samples.photos.paths[number]
+    digest = hashlib.blake2b(path.read_bytes(), digest_size=16)
+    for name, value in sorted(samples.photos.targets[number].items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    digest.update(str(samples.photos.size(number)).encode())
+    return f"{path.parent.name}/{path.name} {digest.hexdigest()}"
 
 
 def networks(models: str, weights: str) -> dict[str, Network]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from sess_lightning.benchmark.inputs import BenchmarkPhotos, networks, same_norm
 from sess_lightning.benchmark.store import RowStore
 from sess_lightning.benchmark.tables import Row
 from sess_lightning.checks import check_choice, check_count
+from sess_lightning.networks.weights import weights_digest
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}
 
@@ -103,9 +105,15 @@ class Job:
         check_choice("precision", own.precision, tuple(PRECISIONS))
         found = networks(own.model, own.weights)
         photos = BenchmarkPhotos(own.data, own.root, own.limit, own.seed, same_normalisation(list(found.values())))
-        of_photos = {"data": own.data, "root": own.root, "limit": own.limit, "seed": own.seed}
-        of_networks = {"model": own.model, "weights": own.weights, "precision": own.precision}
-        store = RowStore(Path(self.out), self.name, {**of_photos, **of_networks, **settings})
+        # Which photos are measured is no setting: each is known by its content, and only those asked for count.
+        of_networks = {
+            "version": sys.modules[__name__.partition(".")[0]].__version__,
+            "model": own.model,
+            "weights": {name: weights_digest(network.module) for name, network in found.items()},
+            "normalisation": [[list(network.mean), list(network.std)] for network in found.values()],
+            "precision": own.precision,
+        }
+        store = RowStore(Path(self.out), self.name, {**of_networks, **settings})
         models = {name: network.module.eval().requires_grad_(False) for name, network in found.items()}
         trainer = Trainer(
             devices=own.devices,
@@ -135,16 +143,14 @@ class _Walk(LightningModule):
         self.measure, self.store = measure, store
         self.skipped = 0
 
-    def validation_step(self, batch: list[tuple[str, Any]], batch_idx: int) -> None:
+    def validation_step(self, batch: list[tuple[str, str, Any]], batch_idx: int) -> None:
         models = dict(zip(self.names, self.networks, strict=True))
-        for photo, sample in batch:
-            rows: list[Row] = []
-            if isinstance(sample, str):
+        for key, photo, sample in batch:
+            if isinstance(sample, str):  # nothing is stored: the next run tries again
                 self.skipped += 1
                 warnings.warn(f"Photo {photo} is left out: {sample}", stacklevel=2)
             else:
-                rows = self._measured(models, photo, *sample)
-            self.store.add(self.global_rank, photo, [{"photo": photo, **row} for row in rows])
+                self.store.add(self.global_rank, key, list(map(dict, self._measured(models, photo, *sample))))
 
     def _measured(
         self, models: Mapping[str, nn.Module], photo: str, image: Tensor, target: Mapping[str, Any]
@@ -173,4 +179,4 @@ def _walk(
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=".*DistributedSampler.*")  # repeated photos count once
             trainer.validate(_Walk(models, measure, store), DataLoader(todo, collate_fn=list), verbose=False)
-    return store.write_csv() if trainer.is_global_zero else None
+    return store.write_csv(photos.names()) if trainer.is_global_zero else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ class RowStore:
     """Measured photos in `<folder>/<name>.parts/`, one file per process, one line of JSON per photo.
 
     A line contains all rows of its photo, so no photo is stored in part. An incomplete last line, left by a killed
-    process, is ignored. Photos measured by several processes (a distributed sampler repeats some) count once.
+    process, is ignored. Photos measured by several processes (a distributed sampler repeats some) count once. The key
+    of a photo and the settings must say all that the rows depend on: rows of the same key and settings are reused.
 
     Args:
         folder: folder of the results; created if missing.
@@ -47,14 +49,25 @@ class RowStore:
             file.flush()
             os.fsync(file.fileno())
 
-    def rows(self) -> list[Row]:
-        """Returns the rows of all photos, each photo once, in the order of the keys."""
-        photos = {line["photo"]: line["rows"] for line in self._lines()}
-        return [row for photo in sorted(photos) for row in photos[photo]]
+    def rows(self, names: Mapping[str, str] | None = None) -> list[Row]:
+        """Returns the rows of the photos, each photo once.
 
-    def write_csv(self) -> list[Row]:
-        """Write all rows to `<name>.csv` and return them."""
-        rows = self.rows()
+        Args:
+            names: of the photos that count, by key, in their order: the column `photo`. `None` gives the rows of all
+                photos as they were stored, in the order of the keys.
+        """
+        photos = {line["photo"]: line["rows"] for line in self._lines()}
+        if names is None:
+            return [row for photo in sorted(photos) for row in photos[photo]]
+        return [{"photo": name, **row} for key, name in names.items() for row in photos.get(key, [])]
+
+    def write_csv(self, names: Mapping[str, str] | None = None) -> list[Row]:
+        """Write rows to `<name>.csv` and return them.
+
+        Args:
+            names: as in `rows`.
+        """
+        rows = self.rows(names)
         if rows:
             write_csv(self.folder / f"{self.name}.csv", rows)
         return rows
@@ -76,7 +89,7 @@ class RowStore:
             unfinished.write_text(json.dumps(settings, indent=1), encoding="utf-8")
             unfinished.replace(path)  # atomic, as several processes may start at the same time
         before = json.loads(path.read_text(encoding="utf-8"))
-        different = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
+        different = [key for key in {**settings, **before} if before.get(key) != settings.get(key)]
         if different:
             key = different[0]
             raise ValueError(

@@ -18,6 +18,7 @@ from sess_lightning.callback.run_text import run_text
 from sess_lightning.callback.sample_rows import DisplayOptions, draw_grid, map_rows
 from sess_lightning.callback.saving import save_evolution, save_validation
 from sess_lightning.callback.tracker import Curves, LoaderTracker
+from sess_lightning.class_names import class_names_of
 from sess_lightning.render import Bar, Line, bars_figure, curves_figure
 
 Settings = tuple[Mapping[str, Any], Mapping[str, Any]]
@@ -86,7 +87,7 @@ class Reporter:
         parts = gathered((drawn, _outcomes(tracker.found)) if draws or introduces else None, trainer.world_size)
         if not trainer.is_global_zero:
             return
-        display = self.display._replace(class_names=getattr(getattr(trainer, "datamodule", None), "class_names", None))
+        display = self.display._replace(class_names=class_names_of(getattr(trainer, "datamodule", None)))
         self._lay_out(trainer, suffix, values)
         if not draws and not introduces:
             return

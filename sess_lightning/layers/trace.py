@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 from sess_lightning.logits import read_logits
+from sess_lightning.probing import hookable, on_this_thread
 
 _LOCAL = 1.5  # times the gradient in the opposite quarter
 
@@ -141,9 +142,10 @@ class _Recorder:
     def attached(self, model: nn.Module) -> Iterator[None]:
         """Hooks on all modules but the model itself."""
         with ExitStack() as stack:
-            for name, module in model.named_modules():
-                if name and not isinstance(module, torch.jit.ScriptModule):  # which takes no hook
-                    self._attach(stack, name, module)
+            names = {module: name for name, module in model.named_modules()}
+            for module in hookable(model):
+                if module is not model:
+                    self._attach(stack, names[module], module)
             yield
 
     def _attach(self, stack: ExitStack, name: str, module: nn.Module) -> None:
@@ -157,8 +159,8 @@ class _Recorder:
             if isinstance(tensor, Tensor):
                 self._write(name, module, tensor)
 
-        stack.callback(module.register_forward_pre_hook(on_start, with_kwargs=True).remove)
-        stack.callback(module.register_forward_hook(on_end).remove)
+        stack.callback(module.register_forward_pre_hook(on_this_thread(on_start), with_kwargs=True).remove)
+        stack.callback(module.register_forward_hook(on_this_thread(on_end)).remove)
 
     def _write(self, name: str, module: nn.Module, output: Tensor) -> None:
         first, given = self._begun.get(module, (len(self.calls), []))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sess_lightning.checks import check_choice, check_count, check_images
 from sess_lightning.forwarding import model_logits
 from sess_lightning.logits import ACTIVATIONS, Activation, check_targets, class_scores, read_logits
+from sess_lightning.memory import BatchLimit, is_out_of_memory
 from sess_lightning.metrics.base import SaliencyMetric
 from sess_lightning.metrics.baselines import Baseline, BaselineChoice
 from sess_lightning.metrics.saliency_input import check_same_count, check_valid, random_map, resize_map, split_maps
@@ -39,6 +40,7 @@ def perturbation_curve(
     blur_sigma: float | None = None,
     activation: Activation | None = "softmax",
     batch_size: int | None = None,
+    limit: BatchLimit | None = None,
 ) -> Tensor | list[Tensor]:
     """Measure the probability of each image's class while its pixels change, most salient first.
 
@@ -67,7 +69,9 @@ def perturbation_curve(
         blur_kernel_size: odd size of the blur in pixels; `None`: the protocol's.
         blur_sigma: sigma of the blur in pixels; `None`: the protocol's.
         activation: `"softmax"`, `"sigmoid"` for multi-label heads, `None` where `predict` gives probabilities already.
-        batch_size: perturbed images per forward; `None` = 4 of 224 x 224 on a CPU, 64 on an accelerator.
+        batch_size: perturbed images per forward; `None` = 4 of 224 x 224 on a CPU, 64 on an accelerator. Halved, down
+            to 1, where the device runs out of memory, with a warning each time.
+        limit: remembers for further calls how many images fit into memory; `None`: nothing is remembered.
 
     Returns:
         `(B, n + 1)` with `n = ceil(HW / ceil(HW / steps))`, in [0, 1], float32 (float64 for float64 logits); a list of
@@ -91,6 +95,7 @@ def perturbation_curve(
     pictures, maps = check_images(images), split_maps(saliency)
     check_same_count("images", len(pictures), len(maps))
     targets = check_targets(targets, len(pictures)).to(pictures[0].device)
+    limit = limit or _limit("perturbation_curve")
     curves: list[Tensor] = [targets] * len(pictures)
     groups = _same_size(pictures)
     for (height, width), numbers in groups.items():
@@ -101,7 +106,7 @@ def perturbation_curve(
         start, finish = (other, group) if mode == "insertion" else (group, other)
         per_step = pixels_per_step or -(-height * width // steps)
         size = batch_size or default_batch_size(group.device, (height, width))
-        found = _curves(predict, start, finish, rank, per_step, targets[numbers], activation, size)
+        found = _curves(predict, start, finish, rank, per_step, targets[numbers], activation, size, limit)
         for number, curve in zip(numbers, found, strict=True):
             curves[number] = curve
     return torch.stack(curves) if len(groups) == 1 else curves
@@ -132,23 +137,33 @@ def _curves(
     targets: Tensor,
     activation: str | None,
     batch_size: int,
+    limit: BatchLimit,
 ) -> Tensor:
     """Curves `(N, n + 1)` from images `start` to images `finish`, both `(N, C, H, W)`; `rank` is `(N, H, W)`."""
     points = -(-rank[0].numel() // per_step) + 1
-    scores = []
     predict_logits = _Predict(predict, gives_logits=activation is not None)
-    for first in range(0, len(rank) * points, batch_size):
+    scores: list[Tensor] = []
+    done = 0
+
+    def next_scores(size: int) -> Tensor:
         # Job number = image * points + step, so a batch may hold steps of several images.
-        job = torch.arange(first, min(first + batch_size, len(rank) * points), device=rank.device)
+        job = torch.arange(done, min(done + size, len(rank) * points), device=rank.device)
         image, step = job // points, job % points
         # Pixels whose rank is below the number of changed pixels come from the finish, the others from the start.
         changed = rank[image] < (step * per_step)[:, None, None]
-        batch = torch.where(changed[:, None], finish[image], start[image])
-        logits = predict_logits(batch)
-        if first == 0:
+        logits = predict_logits(torch.where(changed[:, None], finish[image], start[image]))
+        if done == 0:
             check_targets(targets, len(targets), logits.shape[1])
-        scores.append(class_scores(logits, targets[image].to(logits.device), activation))
+        return class_scores(logits, targets[image].to(logits.device), activation)
+
+    while done < len(rank) * points:
+        scores.append(limit.run(next_scores, batch_size))
+        done += len(scores[-1])
     return torch.cat(scores).view(-1, points)
+
+
+def _limit(who: str) -> BatchLimit:
+    return BatchLimit(who, "Pass a smaller batch_size from the start.")
 
 
 class _Predict:
@@ -166,9 +181,9 @@ class _Predict:
             try:
                 logits = self._logits(images.clone(), torch.channels_last)
                 self._layout = torch.channels_last
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError:
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
                 logits = self._logits(images, torch.contiguous_format)
                 self._layout = torch.contiguous_format
             return logits
@@ -249,6 +264,7 @@ class _PerturbationAUC(SaliencyMetric):
         self.blur_sigma = blur_sigma
         self.activation = activation
         self.batch_size = batch_size
+        self._limit = _limit(type(self).__name__)
         self._add_sum(f"{self.mode}_sum")
         self._add_sum(f"{self.mode}_curve", steps + 1)
         self._add_count(f"{self.mode}_total")
@@ -291,6 +307,7 @@ class _PerturbationAUC(SaliencyMetric):
             blur_sigma=self.blur_sigma,
             activation=self.activation,
             batch_size=self.batch_size,
+            limit=self._limit,
         )
         for group in [curves] if isinstance(curves, Tensor) else [curve[None] for curve in curves]:
             if valid is not None:

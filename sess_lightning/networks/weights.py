@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import warnings
@@ -90,6 +91,15 @@ def load_weights(network: nn.Module, stored: StoredWeights, name: str) -> None:
         network.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"The weights in {stored.path} do not fit {name!r}: {_first_line(error)}") from error
+
+
+def weights_digest(network: nn.Module) -> str:
+    """Returns a digest of all parameters and buffers, in hexadecimal: equal if and only if names and bits are."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _content(path: Path) -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sess_lightning.forwarding import in_company, model_logits
 from sess_lightning.logits import check_targets, read_logits
-from sess_lightning.probing import probe, restored
+from sess_lightning.probing import on_this_thread, probe, restored
 from sess_lightning.saliency.unfit_models import refuse_unfit
 
 
@@ -143,7 +143,7 @@ def _foreign(model: nn.Module) -> Iterator[None]:
         return tuple(one.clone() if isinstance(one, Tensor) else one for one in args)
 
     with restored(model):
-        handle = model.register_forward_pre_hook(copied)
+        handle = model.register_forward_pre_hook(on_this_thread(copied))
         try:
             yield
         finally:
@@ -183,7 +183,7 @@ def _range_checked(model: nn.Module, images: Tensor, targets: Tensor) -> Iterato
         count = len(args[0]) if args and isinstance(args[0], Tensor) else None
         check_targets(targets, len(targets), read_logits(output, count).shape[1])
 
-    handle = model.register_forward_hook(check)
+    handle = model.register_forward_hook(on_this_thread(check))
     try:
         yield
     finally:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning.layers import Reshape
+from sess_lightning.probing import on_this_thread
 from sess_lightning.saliency.base import Explanation, wide
 from sess_lightning.saliency.target_layer import LayerMethod
 
@@ -114,12 +115,13 @@ class CAM(LayerMethod):
 
     def explain(self, model: nn.Module, images: Tensor, targets: Tensor) -> Explanation:
         """See `BaseMethod.explain`."""
-        if self._head is None or self._head.model() is not model:
-            self._head = self._find_head(model, images[:1])
+        head = self._head
+        if head is None or head.model() is not model:
+            self._head = head = self._find_head(model, images[:1])
         activation, logits = self._layer.observe(model, images)
-        if self._head.rectified:
+        if head.rectified:
             activation = activation.relu()
-        weights = wide(model.get_parameter(f"{self._head.name}.weight").detach()).flatten(1).to(activation.dtype)
+        weights = wide(model.get_parameter(f"{head.name}.weight").detach()).flatten(1).to(activation.dtype)
         one_logit = logits.shape[1] == 1  # class 0 is explained by its negative
         chosen = weights * (2 * targets - 1)[:, None] if one_logit else weights[targets]
         return Explanation(torch.einsum("nk,nkhw->nhw", chosen, activation), logits)
@@ -134,7 +136,7 @@ class CAM(LayerMethod):
                     def on_enter(module: nn.Module, args: Any, name: str = name) -> None:
                         seen.append((name, args[0].detach()))
 
-                    stack.callback(module.register_forward_pre_hook(on_enter).remove)
+                    stack.callback(module.register_forward_pre_hook(on_this_thread(on_enter)).remove)
             activation, _ = self._layer.observe(model, image.clone())
         if seen:
             name, given = seen[-1]

@@ -85,7 +85,7 @@ class ExtremalPerturbation(BaseMethod):
                 masks, points = generator(parameters)
                 shown = torch.cat([blend(*pair) for pair in zip(levels, masks.split(len(self.areas)), strict=True)])
                 mirrored = shown.flip(-1) if step % 2 == 0 else shown
-                with gradients_throughout():
+                with gradients_throughout(model):
                     logits = model_logits(model, mirrored.to(images.dtype))
                 energy = class_logits(wide(logits), classes).sum() - weight * self._excess(points).sum()
                 (parameters.grad,) = torch.autograd.grad(-energy, parameters)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from sess_lightning.logits import class_logits, read_logits
+from sess_lightning.probing import hookable, on_this_thread
 from sess_lightning.saliency.base import BaseMethod, Explanation, wide
 
 _QUANTILE = 0.99
@@ -86,7 +86,7 @@ def input_gradient(model: nn.Module, images: Tensor, targets: Tensor) -> tuple[T
         RuntimeError: if no gradient reaches the pixels; says what may be the cause.
     """
     leaf = images.detach().clone(memory_format=torch.preserve_format).requires_grad_(True)
-    with gradients_throughout():
+    with gradients_throughout(model):
         # A clone, as the first layer may work in place.
         logits = read_logits(model(leaf.clone(memory_format=torch.preserve_format)), len(leaf))
         try:
@@ -154,14 +154,14 @@ def _positive(gradient: Tensor) -> Tensor:
 
 
 @contextmanager
-def gradients_throughout() -> Iterator[None]:
-    """Gradients on in every module, also in a trunk under its own `torch.no_grad()`."""
-    handle = register_module_forward_pre_hook(_switch_on)
-    try:
-        with torch.enable_grad():
-            yield
-    finally:
-        handle.remove()
+def gradients_throughout(model: nn.Module) -> Iterator[None]:
+    """Gradients on in every module of the model, also in a trunk under its own `torch.no_grad()`."""
+    switch_on = on_this_thread(_switch_on)
+    with ExitStack() as stack:
+        for module in hookable(model):
+            stack.callback(module.register_forward_pre_hook(switch_on, prepend=True).remove)
+        stack.enter_context(torch.enable_grad())
+        yield
 
 
 def _switch_on(module: nn.Module, args: Any) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sess_lightning.checks import check_choice, check_count
 from sess_lightning.logits import ACTIVATIONS
+from sess_lightning.pixels import source_pixels
 from sess_lightning.saliency.base import BaseMethod, Explanation, wide
 from sess_lightning.saliency.masking import forward_count, masked_scores, pair_batches
 
@@ -103,11 +104,9 @@ class RISE(BaseMethod):
 def _enlarged(grid: Tensor, enlarged: int, offset: int, length: int) -> Tensor:
     """Rows `offset .. offset + length` of the grid enlarged bilinearly, mirrored at its border."""
     cells = len(grid)
-    position = (torch.arange(offset, offset + length, dtype=torch.float64) + 0.5) * (cells / enlarged) - 0.5
-    low = position.floor()
-    fraction = (position - low).to(grid.dtype)[:, None]
-    first, second = (_mirrored(index.long(), cells) for index in (low, low + 1))
-    return torch.lerp(grid[first], grid[second], fraction)
+    low, fraction = source_pixels(torch.arange(offset, offset + length), enlarged, cells, clamped=False)
+    first, second = (_mirrored(index, cells) for index in (low, low + 1))
+    return torch.lerp(grid[first], grid[second], fraction.to(grid.dtype)[:, None])
 
 
 def _mirrored(index: Tensor, length: int) -> Tensor:

@@ -6,17 +6,19 @@ import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from copy import copy
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.utils.checkpoint import CheckpointError
 
 from sess_lightning.layers import Reshape, find_reshape, get_layer, is_map, locate, to_grid
 from sess_lightning.logits import class_logits, read_logits
 from sess_lightning.pixels import Size
+from sess_lightning.probing import hookable, on_this_thread
 from sess_lightning.saliency.base import BaseMethod, Method, wide
 
 
@@ -26,6 +28,15 @@ class LayerReading(NamedTuple):
     activation: Tensor  # (N, C, h, w), float32 or float64
     gradient: Tensor  # the same shape: of each sample's class logit
     logits: Tensor  # (N, K)
+
+
+@dataclass
+class _Found:
+    """What is known of the layer in one model."""
+
+    name: str
+    reshapes: dict[Size, Reshape | None] = field(default_factory=dict)  # by the size of the images
+    switches: weakref.WeakSet[nn.Module] | None = None  # learned from the first pass
 
 
 class TargetLayer:
@@ -39,10 +50,9 @@ class TargetLayer:
     def __init__(self, layer: str | nn.Module | None, reshape: Reshape | None) -> None:
         self.layer = layer
         self.reshape = reshape
-        self.name = ""
-        self._found_on: weakref.ref[nn.Module] | None = None
-        self._switches: weakref.WeakSet[nn.Module] | None = None  # learned from the first pass of a model
-        self._reshapes: dict[Size, Reshape | None] = {}  # by the size of the images
+        self.name = ""  # in the model of the last call
+        # By model, so that threads that explain one each do not meet.
+        self._found: weakref.WeakKeyDictionary[nn.Module, _Found] = weakref.WeakKeyDictionary()
 
     def read(self, model: nn.Module, images: Tensor, targets: Tensor) -> LayerReading:
         """One forward pass without a graph below the layer, and the gradient back to it.
@@ -86,23 +96,28 @@ class TargetLayer:
             images: that the forward pass will see.
             gradients: whether a graph is wanted above the layer.
         """
-        name = self.resolve(model, images)
-        leaf = Leaf(model, name, gradients, self._switches)
+        found = self._find(model, images)
+        leaf = Leaf(model, found.name, gradients, found.switches)
         with leaf.attached():
             yield leaf
-        if gradients and (self._switches is None or leaf.missed):
-            self._switches = leaf.switches() if self._switches is None else None  # None: the next pass learns anew
+        if gradients and (found.switches is None or leaf.missed):
+            found.switches = leaf.switches() if found.switches is None else None  # None: the next pass learns anew
 
     def resolve(self, model: nn.Module, images: Tensor) -> str:
         """Name of the layer in this model, looked for on the first batch where it is not given."""
-        if self._found_on is None or self._found_on() is not model:
-            self._reshapes = {}
+        return self._find(model, images).name
+
+    def _find(self, model: nn.Module, images: Tensor) -> _Found:
+        found = self._found.get(model)
+        if found is None:
             if self.layer is None:
-                self.name, self._reshapes[images.shape[-2], images.shape[-1]] = locate(model, images)
+                name, reshape = locate(model, images)
+                found = _Found(name, {(images.shape[-2], images.shape[-1]): reshape})
             else:
-                self.name = get_layer(model, self.layer)
-            self._found_on, self._switches = weakref.ref(model), None
-        return self.name
+                found = _Found(get_layer(model, self.layer))
+            self._found[model] = found
+        self.name = found.name
+        return found
 
     def grid(self, model: nn.Module, images: Tensor, activation: Tensor | None = None) -> Reshape:
         """What lays the layer's output for images of this size, and gradients of its shape, on `(N, C, h, w)`.
@@ -118,14 +133,14 @@ class TargetLayer:
         size = (images.shape[-2], images.shape[-1])
         reshape = self.reshape
         if reshape is None and (activation is None or not is_map(activation, size)):
-            name = self.resolve(model, images)
-            if size not in self._reshapes:
-                self._reshapes[size] = find_reshape(model, images, name)
-            reshape = self._reshapes[size]
+            found = self._find(model, images)
+            if size not in found.reshapes:
+                found.reshapes[size] = find_reshape(model, images, found.name)
+            reshape = found.reshapes[size]
         return partial(to_grid, image=size, reshape=reshape)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_found_on": None, "_switches": None, "_reshapes": {}}
+    def __reduce__(self) -> Any:
+        return TargetLayer, (self.layer, self.reshape), {"name": self.name}
 
 
 class LayerMethod(BaseMethod):
@@ -216,6 +231,7 @@ class Leaf:
         parts = name.split(".")
         self._ancestors = {model.get_submodule(".".join(parts[:i])) for i in range(len(parts))}
         self._below: set[nn.Module] = set()
+        self._above: set[nn.Module] = set()  # a module that is called several times may be in both
         self._switched: set[nn.Module] = set()  # those that did not find the grad mode they need
         self.missed = False  # whether the layer was reached with gradients on: a module below has come that switches
         self._differentiating = False
@@ -225,25 +241,20 @@ class Leaf:
         """Hooks on while a forward pass runs; surrounding contexts give the grad mode back that they switch."""
         with ExitStack() as stack:
             if self._gradients:
-                if self._switches is None:  # one hook for every module of the process: cheaper than one for each
-                    stack.callback(register_module_forward_pre_hook(self._on_enter).remove)
-                else:
-                    for module in self._switches:
-                        stack.callback(module.register_forward_pre_hook(self._on_enter).remove)
+                on_enter = on_this_thread(self._on_enter)
+                for module in hookable(self._model) if self._switches is None else self._switches:
+                    stack.callback(module.register_forward_pre_hook(on_enter, prepend=True).remove)
                 stack.enter_context(torch.enable_grad())
-            stack.callback(self._layer.register_forward_hook(self._on_layer).remove)
+            stack.callback(self._layer.register_forward_hook(on_this_thread(self._on_layer)).remove)
             yield self
 
-    def switches(self) -> weakref.WeakSet[nn.Module] | None:
+    def switches(self) -> weakref.WeakSet[nn.Module]:
         """Modules at which later passes need to switch: those above the layer, those below that found gradients on.
 
         Below the layer that is mostly the first module alone. Hooks on all modules cost a small network 2 % of its
-        time. `None` where a module is scripted, as it takes no hook of its own.
+        time.
         """
-        modules = set(self._model.modules())
-        if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
-            return None
-        return weakref.WeakSet(modules - self._ancestors - (self._below - self._switched))
+        return weakref.WeakSet(set(hookable(self._model)) - self._ancestors - (self._below - self._switched))
 
     @property
     def leaf(self) -> Tensor:
@@ -270,8 +281,11 @@ class Leaf:
         Raises:
             RuntimeError: as `gradient_of`.
         """
+        leaf = self.leaf
         self._differentiating = True  # reading what the graph has saved also runs a checkpointed layer again
-        return self.gradient_of(*_explained_output(logits, targets, self.leaf))
+        with self._causes_named():
+            explained = _explained_output(logits, targets, leaf)
+        return self.gradient_of(*explained)
 
     def gradient_of(self, output: Tensor | GradientEdge, weights: Tensor | None = None) -> Tensor:
         """The gradient of `output` with respect to the layer's output, weighted by `weights` where it is no scalar.
@@ -281,8 +295,21 @@ class Leaf:
         """
         leaf = self.leaf
         self._differentiating = True  # non-reentrant checkpointing runs the layer again
-        try:
+        with self._causes_named():
             (gradient,) = torch.autograd.grad(output, leaf, weights)
+        return gradient
+
+    @contextmanager
+    def _causes_named(self) -> Iterator[None]:
+        try:
+            yield
+        except CheckpointError as error:
+            raise RuntimeError(
+                "Gradient checkpointing runs a part of the model again for the gradient of the target layer "
+                f"{self._name!r}, and that went another way than the first time: {error}\nLet the model checkpoint in "
+                "training mode only (`if self.training`), or choose another target_layer or method: methods that "
+                "replace derivatives while the model runs, as excitation backprop, do not work with it."
+            ) from error
         except RuntimeError as error:
             raise RuntimeError(
                 f"No gradient of the class score reaches the target layer {self._name!r}: {error}\nPossible causes: "
@@ -291,13 +318,14 @@ class Leaf:
                 "or it lies in gradient checkpointing of the reentrant kind (pass use_reentrant=False to "
                 "torch.utils.checkpoint)."
             ) from error
-        return gradient
 
     def _on_enter(self, module: nn.Module, args: Any) -> None:
         if module in self._ancestors:
             return
-        if self._activation is None:
-            self._below.add(module)
+        if not self._differentiating:
+            (self._below if self._activation is None else self._above).add(module)
+        elif module in self._below and module in self._above:
+            return  # what is run again may lie on either side: the mode is that of the modules around it
         wanted = module not in self._below if self._differentiating else self._activation is not None
         if torch.is_grad_enabled() != wanted:
             self._switched.add(module)

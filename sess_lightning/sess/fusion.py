@@ -1,28 +1,33 @@
 """Calibration, score weights, Eq. 2, min-max and smoothing (Algorithm 1, lines 14-16): pure tensors.
 
 A patch map becomes a piece of the image's map by two gathers and two lerps per axis. No canvas per patch is made, and
-no matrix product, which reduced-precision hardware would blur. Positions and weights come from float64: in float32,
-values that should be exactly 0 at the edge of a patch become tiny positives and count in the denominator of Eq. 2.
+no matrix product, which reduced-precision hardware would blur. Positions come from whole numbers and weights from
+float64: with rounding, values that should be exactly 0 at the edge of a patch become tiny positives and count in the
+denominator of Eq. 2.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from itertools import groupby
+from threading import Lock
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sess_lightning.pixels import Size, gaussian_blur
+from sess_lightning.pixels import Size, gaussian_blur, source_pixels
 from sess_lightning.sess.windows import Window
 
 POOLS = ("mean", "plain_mean", "max")
 # Patches that are brought to the image together: their maps stay in the cache, and the memory does not grow with their
 # number.
 _CHUNK = 16
+# Geometry that is kept for images of the same size, on their device: 15 sizes of 2048 pixels, 64 of 375 x 500.
+# Computing it anew costs less than a forward pass.
+_KEPT_BYTES, _KEPT = 2**26, 256
 
 
 def smooth(maps: Tensor) -> Tensor:
@@ -40,16 +45,14 @@ class _Taps(NamedTuple):
 
 def _axis_taps(length: int, scaled: int, starts: Tensor, window: int, like: Tensor) -> _Taps:
     """Bilinear sampling with half-pixel centres, as if every window were pasted on zeros of the scaled size."""
-    position = ((torch.arange(length, dtype=torch.float64) + 0.5) * (scaled / length) - 0.5).clamp(0, scaled - 1)
-    low = position.floor()
-    fraction = position - low
+    low, fraction = source_pixels(torch.arange(length), length, scaled)
     # Pixels whose two neighbours can reach into the window: searchsorted instead of a mask over the whole axis.
-    first = torch.searchsorted(low, (starts - 1).double())
-    last = torch.searchsorted(low, (starts + window).double())
+    first = torch.searchsorted(low, starts - 1)
+    last = torch.searchsorted(low, starts + window)
     count = int((last - first).max())
     first = first.clamp(max=length - count)
     pixels = first[:, None] + torch.arange(count)
-    tap = torch.stack([low[pixels], low[pixels] + 1]).long() - starts[:, None]
+    tap = torch.stack([low[pixels], low[pixels] + 1]) - starts[:, None]
     weight = torch.stack([1 - fraction[pixels], fraction[pixels]])
     weight = torch.where((tap >= 0) & (tap < window), weight, 0)
     return _Taps(first, tap.clamp(0, window - 1).to(like.device), weight.to(like))
@@ -62,9 +65,51 @@ class _Chunk(NamedTuple):
     rows: _Taps
     columns: _Taps
 
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for taps in (self.rows, self.columns) for tensor in taps)
 
-@lru_cache(maxsize=256)
-def _geometry(size: Size, windows: tuple[Window, ...], device: torch.device, dtype: torch.dtype) -> tuple[_Chunk, ...]:
+
+_Geometry = tuple[_Chunk, ...]
+_Key = tuple[Size, tuple[Window, ...], torch.device, torch.dtype]
+
+
+class _Geometries:
+    """The geometries that were used last, for all threads, of so many bytes and so many of them at most."""
+
+    def __init__(self, most_bytes: int, most: int) -> None:
+        self.most_bytes, self.most = most_bytes, most
+        self.nbytes = 0
+        self._kept: OrderedDict[_Key, _Geometry] = OrderedDict()
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def of(self, key: _Key) -> _Geometry:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+        found = _geometry(*key)
+        nbytes = _nbytes(found)
+        with self._lock:
+            if key not in self._kept and nbytes <= self.most_bytes:
+                self._kept[key] = found
+                self.nbytes += nbytes
+            while self.nbytes > self.most_bytes or len(self) > self.most:
+                self.nbytes -= _nbytes(self._kept.popitem(last=False)[1])
+        return found
+
+
+def _nbytes(geometry: _Geometry) -> int:
+    return sum(chunk.nbytes for chunk in geometry)
+
+
+_geometries = _Geometries(_KEPT_BYTES, _KEPT)
+
+
+def _geometry(size: Size, windows: tuple[Window, ...], device: torch.device, dtype: torch.dtype) -> _Geometry:
     like = torch.empty(0, device=device, dtype=dtype)
     chunks, done = [], 0
     for (scaled_h, scaled_w), group in groupby(windows, key=lambda w: (w.scaled_h, w.scaled_w)):
@@ -100,7 +145,7 @@ def _calibrated_chunks(
     maps: Tensor, windows: Sequence[Window], size: Size
 ) -> Iterator[tuple[slice, list[int], list[int], Tensor]]:
     """The parts of the image that the maps of some windows touch: which windows, first rows, first columns, pieces."""
-    for patches, rows, columns in _geometry(size, tuple(windows), maps.device, maps.dtype):
+    for patches, rows, columns in _geometries.of((size, tuple(windows), maps.device, maps.dtype)):
         window = windows[patches.start]
         normalised = normalised_maps(maps[patches], (window.y2 - window.y1, window.x2 - window.x1))
         yield patches, rows.first.tolist(), columns.first.tolist(), _sampled(normalised, rows, columns)

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from sess_lightning.checks import check_images
+from sess_lightning.class_names import class_name
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from sess_lightning.render.colormap import overlay
 from sess_lightning.render.normalization import denormalize
@@ -98,7 +99,8 @@ class SESSResult:
         for number, picture in enumerate(_pictures(self, images, mean, std)):
             scores = self.scores[number].cpu()
             target = int(self.targets[number])
-            name = f"class {target}" if class_names is None else f"{class_names[target]} ({target})"
+            known = class_name(target, class_names)
+            name = f"class {target}" if known == str(target) else f"{known} ({target})"
             maps = {"SESS": self.maps[number].cpu().float().clamp(0, 1)}
             caption = f"{name}{DOT}best patch {float(scores.nan_to_num(0).max()):.1%}"
             rows.append(PhotoRow(picture, maps, caption, self.windows[number], scores))

@@ -6,7 +6,6 @@ order: scale by scale, row by row from the top left.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -79,11 +78,11 @@ def window_starts(length: int, window: int, step: int) -> list[int]:
         >>> window_starts(500, 224, 224)
         [0, 224, 276]
     """
-    count = math.ceil((length - window) / step) + 1
+    count = -(-(length - window) // step) + 1
     return [min(i * step, length - window) for i in range(count)]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def sliding_windows(sizes: tuple[Size, ...], window: Size, step: Size) -> tuple[Window, ...]:
     """All windows of all scaled images, in extraction order: scale, then row, then column.
 

@@ -224,6 +224,14 @@ class TestText:
         assert "| &lt;b&gt;bold&lt;/b&gt; |" in written
         assert "| \\*c\\* |" in written
 
+    @pytest.mark.parametrize("names", [lambda: ["crane", "star", "heart"], 5], ids=["a method", "no names"])
+    def test_class_names_that_are_a_method_or_no_names(self, tmp_path, names):
+        data = scenes()
+        data.class_names = names
+        ours = callback(on_error="raise")
+        written = text(events(fit(tmp_path, ours, epochs=1, data=data).logger.log_dir))
+        assert ("| crane |" in written) == callable(names)
+
 
 class TestEvolution:
     def test_png_and_gif_beside_the_logs(self, watched):

@@ -155,7 +155,7 @@ def test_later_calls_switch_gradients_at_fewer_modules_with_the_same_result():
     for _ in range(3):
         assert torch.equal(method(model, images, targets).maps, expected)
     assert graphs == [False] * 6  # no graph in the block or at the layer: the leaf is made behind it
-    names = {name for name, module in model.named_modules() if module in method._layer._switches}
+    names = {name for name, module in model.named_modules() if module in method._layer._found[model].switches}
     assert names == {"block", "head", "head.inner", "head.last"}  # below the layer, where gradients are on
 
 

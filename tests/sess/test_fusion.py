@@ -1,14 +1,17 @@
 """Calibration against a pasted canvas resized by torch in float64, Eq. 2 by hand, and the properties of fusion."""
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from sess_lightning.pixels import gaussian_blur, minmax
+from sess_lightning.pixels import gaussian_blur, minmax, source_pixels
 from sess_lightning.sess.fusion import calibrated, fuse, normalised_maps, smooth
-from sess_lightning.sess.windows import pyramid_sizes, sliding_windows
+from sess_lightning.sess.windows import Window, pyramid_sizes, sliding_windows
 
 
 def windows_of(size, window, n, step=None):
@@ -116,3 +119,50 @@ def test_blur_equals_a_two_dimensional_convolution(kernel, sigma):
 def test_blur_keeps_a_constant_on_any_size(height, width):
     image = torch.full((height, width), 0.7, dtype=torch.float64)
     torch.testing.assert_close(smooth(image), image)
+
+
+# Lengths of a photo and of its scaled image: a pixel falls on the centre of another, but floats miss it by 1e-14.
+MISSED = [(57, 469), (99, 469), (99, 555), (155, 725), (190, 810), (274, 298), (288, 352)]
+
+
+@pytest.mark.parametrize(("length", "scaled"), MISSED)
+def test_positions_are_met_exactly(length, scaled):
+    """Against fractions, for a window on either side of every centre that is met: 0 is 0, not 1e-14."""
+    rng = np.random.default_rng(length)
+    exact = [Fraction((2 * i + 1) * scaled, 2 * length) - Fraction(1, 2) for i in range(length)]
+    positions = [min(max(position, 0), scaled - 1) for position in exact]
+    met = [int(p) for p in positions if p.denominator == 1 and 8 <= p < scaled - 8]
+    assert met
+    starts = [start for p in met for start in (p - 7, p - 8, p + 1, p)]  # of windows of 8 pixels
+    windows = [Window(0, y, 4, y + 8, scaled, 4) for y in starts]
+    values = torch.from_numpy(rng.uniform(0.1, 1, (len(starts), 8)))
+    values[:, 3] = 0  # so that min-max normalisation only scales
+    found = calibrated(values[:, :, None].expand(-1, 8, 4) * torch.ones(4), windows, (length, 4))[..., 0]
+    for start, value, column in zip(starts, values / values.amax(1, keepdim=True), found, strict=True):
+        for position, one in zip(positions, column, strict=True):
+            before = position.numerator // position.denominator
+            taps = {before: 1 - (position - before), before + 1: position - before}
+            wanted = sum(float(w) * float(value[p - start]) for p, w in taps.items() if w and 0 <= p - start < 8)
+            assert (one > 0) == (wanted > 0)
+            assert float(one) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_a_window_that_ends_before_a_pixel_does_not_halve_it():
+    """Pixel 28 lies on pixel 234 of the scaled photo, the first of the second window alone."""
+    windows = [Window(0, start, 4, start + 8, 469, 4) for start in (226, 234)]
+    maps = torch.ones(2, 8, 4)
+    maps[:, 3] = 0
+    assert float(fuse(maps, windows, None, (57, 4))[28, 0]) == 1.0
+
+
+def test_source_pixels_of_every_size_equal_fractions():
+    for resized, source in [(1, 1), (7, 3), (3, 7), (10, 10), (5, 1), (1, 9), (288, 672)]:
+        before, behind = source_pixels(torch.arange(-2, resized + 2), resized, source, clamped=False)
+        clamped = source_pixels(torch.arange(-2, resized + 2), resized, source)
+        for i in range(-2, resized + 2):
+            exact = Fraction((2 * i + 1) * source, 2 * resized) - Fraction(1, 2)
+            inside = min(max(exact, 0), source - 1)
+            for position, (one, rest) in ((exact, (before, behind)), (inside, clamped)):
+                whole = position.numerator // position.denominator
+                assert int(one[i + 2]) == whole
+                assert float(rest[i + 2]) == float(position - whole)
