@@ -60,7 +60,7 @@ def main(*callbacks: pl.Callback, **trainer_options: object) -> SESSCallback:
     trainer = pl.Trainer(callbacks=[watch, *callbacks], **{**options, **trainer_options})
     trainer.fit(Classifier(), datamodule=ShapeScenes())
     for key, value in sorted(trainer.callback_metrics.items()):
-        print(f"{key:<28}{float(value):.3f}")
+        print(f"{key:<42}{float(value):.3f}")
     return watch
 
 

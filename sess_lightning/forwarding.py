@@ -147,7 +147,7 @@ def _tried(model: nn.Module, images: Tensor, first: bool) -> torch.memory_format
     with _LastProbabilities() as last:
         plain = _logits(model, pair, torch.contiguous_format)
     if first:
-        _warn_of(model, plain.float(), last.kind(plain))
+        _warn_of(model, plain, last.kind(plain))
     return torch.contiguous_format if turned is None or _differ(plain, turned) else torch.channels_last
 
 
@@ -205,7 +205,9 @@ class _LastProbabilities(TorchFunctionMode):
 def _warn_of(model: nn.Module, logits: Tensor, ending: str | None) -> None:
     """Say once what is no logits: probabilities, which would go through a softmax again, or embeddings."""
     name, classes = type(model).__name__, logits.shape[1]
-    sums_to_one = classes > 1 and bool((logits >= 0).all() and ((logits.sum(1) - 1).abs() < 1e-2).all())
+    rounding = 1e-2 if logits.dtype in (torch.float16, torch.bfloat16) else 1e-4  # logits that meet it by chance: none
+    logits = logits.float()
+    sums_to_one = classes > 1 and bool((logits >= 0).all() and ((logits.sum(1) - 1).abs() < rounding).all())
     if ending == "softmax" or sums_to_one:
         warnings.warn(
             f"The output of {name} is probabilities (they sum to 1), but class logits are expected: a second softmax "
@@ -219,7 +221,7 @@ def _warn_of(model: nn.Module, logits: Tensor, ending: str | None) -> None:
             'have several classes, also SESS(activation="sigmoid").',
             stacklevel=2,
         )
-    elif classes >= 8 and bool(((logits.norm(dim=1) - 1).abs() < 1e-2).all()):
+    elif classes >= 8 and bool(((logits.norm(dim=1) - 1).abs() < rounding).all()):
         warnings.warn(
             f"Each row of the output of {name} has length 1, as an embedding has, but class logits are expected: "
             f"its {classes} values are read as classes. Pass SESSCallback(logits_fn=...), a function from the output "

@@ -7,7 +7,7 @@ import pytest
 
 # From the bottom to the top. A folder or file may import from lower rows and from itself, not from its own row.
 ROWS = (
-    {"boxes", "checks", "class_names", "labels", "logits", "memory", "module_state", "pixels"},
+    {"boxes", "checks", "class_names", "intervals", "labels", "logits", "memory", "module_state", "pixels"},
     {"probing", "samples"},
     {"forwarding"},
     {"data", "layers", "metrics", "render"},

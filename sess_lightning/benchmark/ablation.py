@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning.benchmark.insertion_deletion import FIGURES, centre_crop, measured, percent, predicted_class
-from sess_lightning.benchmark.intervals import Interval, mean_interval
 from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Curve, draw_curves
 from sess_lightning.benchmark.tables import Row, markdown
 from sess_lightning.checks import check_count
+from sess_lightning.intervals import Interval, mean_interval
 from sess_lightning.probing import probe
 from sess_lightning.sess import SESS
 from sess_lightning.sess.patches import Patches

@@ -8,11 +8,13 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from sess_lightning import data as datasets
 from sess_lightning.data.base import PhotoDataset, chosen
-from sess_lightning.networks import Network, load_network
+from sess_lightning.networks import Network, OutputGroups, load_network
 
 _NAMED = {"voc07": "VOC07", "coco14": "COCO14", "imagenet": "ImageNet"}
 
@@ -29,14 +31,24 @@ class BenchmarkPhotos(Dataset[tuple[str, str, Any]]):
         limit: number of photos to use, chosen at random by `seed`; `None` uses all.
         seed: seed of that random choice.
         network: network whose mean and standard deviation normalise the photos.
+        groups: classes that the networks tell apart; labels are then numbers of groups, and -1 for objects of no group.
 
     Raises:
-        ValueError: if the data are missing; the message describes the expected layout.
+        ValueError: if the data are missing; the message describes the expected layout. If no class has a group.
     """
 
-    def __init__(self, data: str, root: str | None, limit: int | None, seed: int, network: Network) -> None:
+    def __init__(
+        self,
+        data: str,
+        root: str | None,
+        limit: int | None,
+        seed: int,
+        network: Network,
+        groups: OutputGroups | None = None,
+    ) -> None:
         module = _data_module(data, root, network)
         module.setup("validate")
+        self._group_of = None if groups is None else groups.of_labels(module.class_names)
         self._samples: PhotoDataset = module.val_dataloader().dataset
         self._keys: dict[int, str] = {}
         count = len(self._samples)
@@ -59,10 +71,16 @@ class BenchmarkPhotos(Dataset[tuple[str, str, Any]]):
     def __getitem__(self, index: int) -> tuple[str, str, Any]:
         number = self._numbers[index]
         try:
-            sample: Any = self._samples[number]
+            sample: Any = self._in_groups(*self._samples[number])
         except (ValueError, OSError) as error:
             sample = str(error)
         return self._key(number) or "", self._name(number), sample
+
+    def _in_groups(self, image: Tensor, target: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        if self._group_of is None or "labels" not in target:
+            return image, target
+        labels = [self._group_of.get(label, -1) for label in target["labels"].tolist()]
+        return image, {**target, "labels": torch.tensor(labels, dtype=torch.long)}
 
     def _name(self, number: int) -> str:
         return str(number).zfill(self._width)

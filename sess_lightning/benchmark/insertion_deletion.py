@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
 from sess_lightning.benchmark.compared_maps import Compared, compared_maps
-from sess_lightning.benchmark.intervals import mean_interval
 from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Bars, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.forwarding import model_logits
+from sess_lightning.intervals import mean_interval
 from sess_lightning.logits import predicted_classes
 from sess_lightning.metrics.insertion_deletion import area_under_curve, perturbation_curve
 from sess_lightning.probing import probe

@@ -18,6 +18,7 @@ from sess_lightning.benchmark.inputs import BenchmarkPhotos, networks, same_norm
 from sess_lightning.benchmark.store import RowStore
 from sess_lightning.benchmark.tables import Row
 from sess_lightning.checks import check_choice, check_count
+from sess_lightning.networks import grouped, read_groups
 from sess_lightning.networks.weights import weights_digest
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}
@@ -45,6 +46,8 @@ class PhotoOptions:
             lacks.
         model: networks by name, separated by commas; ablation takes one.
         weights: a path or DEFAULT for each, separated by commas.
+        groups: JSON file from a class of the data to the network's outputs that stand for it; the networks then tell
+            these classes apart, and objects of other classes only distract.
         limit: so many photos, chosen by the seed; all if left out.
         seed: of the choice.
         window: in pixels; of insertion and deletion, the size of the crop too.
@@ -58,6 +61,7 @@ class PhotoOptions:
     data: str
     model: str = "resnet50"
     weights: str = "DEFAULT"
+    groups: str | None = None
     limit: int | None = None
     seed: int = 0
     window: int = 224
@@ -104,7 +108,11 @@ class Job:
         check_count("devices", own.devices)
         check_choice("precision", own.precision, tuple(PRECISIONS))
         found = networks(own.model, own.weights)
-        photos = BenchmarkPhotos(own.data, own.root, own.limit, own.seed, same_normalisation(list(found.values())))
+        groups = None if own.groups is None else read_groups(own.groups)
+        if groups is not None:
+            found = {name: grouped(network, groups, (own.window, own.window)) for name, network in found.items()}
+        one = same_normalisation(list(found.values()))
+        photos = BenchmarkPhotos(own.data, own.root, own.limit, own.seed, one, groups)
         # Which photos are measured is no setting: each is known by its content, and only those asked for count.
         of_networks = {
             "version": sys.modules[__name__.partition(".")[0]].__version__,
@@ -112,6 +120,7 @@ class Job:
             "weights": {name: weights_digest(network.module) for name, network in found.items()},
             "normalisation": [[list(network.mean), list(network.std)] for network in found.values()],
             "precision": own.precision,
+            "groups": None if groups is None else dict(zip(groups.names, groups.members, strict=True)),
         }
         store = RowStore(Path(self.out), self.name, {**of_networks, **settings})
         models = {name: network.module.eval().requires_grad_(False) for name, network in found.items()}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sess_lightning.benchmark.intervals import Interval
+from sess_lightning.intervals import Interval
 
 # Colours of Okabe and Ito, which colour-blind readers can distinguish.
 _BASE, _SESS, _OVERALL = "#999999", "#0072B2", "#009E73"

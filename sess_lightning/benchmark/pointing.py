@@ -12,10 +12,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from sess_lightning.benchmark.compared_maps import Compared, compared_maps
-from sess_lightning.benchmark.intervals import Interval, class_mean_interval
 from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Bars, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
+from sess_lightning.intervals import Interval, class_mean_interval
 from sess_lightning.metrics.objects import ClassObjects, class_objects
 from sess_lightning.metrics.pointing_game import check_tolerance
 from sess_lightning.sess import SESS
@@ -86,7 +86,7 @@ class _Measure:
 
     def __call__(self, models: Mapping[str, nn.Module], image: Tensor, target: Mapping[str, Any]) -> list[Row]:
         size = (image.shape[-2], image.shape[-1])
-        asked = {c: class_objects(target, c, size) for c in sorted(set(target["labels"].tolist()))}
+        asked = {c: class_objects(target, c, size) for c in sorted(set(target["labels"].tolist())) if c >= 0}
         questions = {c: objects for c, objects in asked.items() if objects is not None}
         if not questions:
             return []

@@ -18,6 +18,7 @@ from torchmetrics import Metric
 from sess_lightning.callback.explainer import Explained, TargetRule, on_layer
 from sess_lightning.callback.forward_view import ForwardFn
 from sess_lightning.callback.keys import EVOLUTION, build_metrics
+from sess_lightning.callback.loaders import check_choices
 from sess_lightning.callback.monitors import check_names, monitors_of, possible_names
 from sess_lightning.callback.sample_checks import checked_bands
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_sharding
@@ -53,7 +54,8 @@ class SESSCallback(ValidationWork):
     for pointing. With several validation loaders `/dataloader_idx_i` follows each key and each tag.
 
     **Shown**, at `trainer.global_step`, with samples of all processes, by every logger that can (images: TensorBoard,
-    W&B, MLflow, Comet; text and charts: TensorBoard); nothing with `num_images=0`:
+    W&B, MLflow, Comet, DVCLive, Aim, SwanLab and all with the same `log_image`; text and charts: TensorBoard); nothing
+    with `num_images=0`:
 
     | tag | what | when |
     |---|---|---|
@@ -69,13 +71,15 @@ class SESSCallback(ValidationWork):
         num_samples: samples followed, over all processes. 32, so that a validation costs seconds.
         num_images: how many of them are drawn; 0 leaves only the numbers.
         indices: positions in the validation set to follow, instead of a choice by `seed`.
-        every_n_epochs: in `fit`, draw images every so many epochs only. Metrics come every validation, as a monitor
-            would otherwise compare a stale value again.
+        every_n_epochs: in `fit`, draw images in the first validation and in every so many-th after it only: those of
+            every so many epochs where each epoch has one validation, as by default. Metrics come every validation, as a
+            monitor would otherwise compare a stale value again.
         metrics: names out of `"insertion"`, `"deletion"`, `"pointing"`, or a mapping from names to metrics, e.g.
             `{"pointing": PointingGame(tolerance=0)}`. A metric of your own is logged under its own name; it is offered
             `predict, images, saliency, targets, objects, previous, valid` and takes those that its `update` knows;
-            `valid` `(B,)` is False for maps that are constant or not finite. Insertion and deletion by name use the
-            activation of `sess`.
+            `previous` is a list of the samples' maps of the last validation, `None` for those that have none, or `None`
+            if none of them has one; `valid` `(B,)` is False for maps that are constant or not finite. Its value is one
+            number, or a dict of such. Insertion and deletion by name use the activation of `sess`.
         target: `"label"` (the predicted class where there is none), `"predicted"`, or a function
             `(samples, logits) -> targets`.
         compare_base: also explain by the base method alone.
@@ -87,14 +91,17 @@ class SESSCallback(ValidationWork):
         dataloaders: numbers of the validation loaders to watch; `None` means all.
         mean: per-channel mean that the images were normalised with, for drawing only.
         std: per-channel standard deviation, likewise.
-        max_seconds: time limit of each validation: the first sample is timed, and only as many are explained as fit;
+        max_seconds: time limit of each validation, for all loaders together, without the warm-up of the first sample.
+            The first validation finds out how many samples fit, at least one a loader, and leaves a fifth of the time
+            spare; the later ones explain the same samples, or, where the time runs out, fewer from then on and say so.
             `sess/num_samples` is their number. `None` explains all.
         on_error: `"warn"`: a failure after the first good validation warns and skips that validation; `"raise"` always
             raises.
         prefix: first part of every key.
         seed: seed of the choice of samples.
-        save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, and `sess/evolution` as PNG
-            and GIF.
+        save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, in a folder for each run
+            (`sess_maps` of a `fit`, `sess_maps_validate`, `sess_maps_test`; a second run's ends with `-v1`), and
+            `sess/evolution` as PNG and GIF.
         bands: channels of the images that are drawn as red, green and blue, counted from 0, e.g. `(3, 2, 1)` for
             Sentinel-2, or one that is drawn in grey; for drawing only. `None` draws the first three.
         target_layer: the layer that the base method reads: its dotted name in the LightningModule, or the module
@@ -103,11 +110,13 @@ class SESSCallback(ValidationWork):
             `None` leaves the method's own.
 
     Attributes:
-        last_result: `Explained` of the first watched loader in the last validation, on the CPU.
+        last_result: `Explained` of the first watched loader in the last validation, on the CPU: copies. `None` where
+            that validation was skipped.
         last_results: the same by number of the loader.
 
     Raises:
-        ValueError: if an argument is out of its range, or a layer is given to a method that reads none.
+        ValueError: if an argument is out of its range, a metric has the name of a number of the callback's own, or a
+            layer is given to a method that reads none.
         MisconfigurationException: in `setup`, for a strategy that shards the model's weights; for a monitor of a key
             that cannot have a value, before the training or after the first validation.
 
@@ -183,7 +192,7 @@ class SESSCallback(ValidationWork):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check the strategy, and discard the samples: every `fit`, `validate` and `test` chooses its own."""
         refuse_sharding(trainer.strategy)
-        self._trackers, self._view = {}, None
+        self._trackers, self._view, self.last_results = {}, None, {}
         self.reporter = self._new_reporter()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -195,6 +204,15 @@ class SESSCallback(ValidationWork):
         names = possible_names(self.metrics, self.compare_base)
         if names is not None:
             check_names(monitors_of(trainer, self.prefix), self.prefix, names)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check the loaders that are known without a sanity check; say where there are none."""
+        check_choices(trainer, self.dataloaders, self.indices, trainer.world_size)
+        if trainer.limit_val_batches and not trainer.enable_validation:
+            rank_zero_warn(
+                "SESSCallback works during validation, but this fit has no validation loader or no validation_step: "
+                "nothing is shown or logged."
+            )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let go of the module."""

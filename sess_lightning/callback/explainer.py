@@ -15,7 +15,6 @@ from sess_lightning.labels import UNKNOWN, known_labels
 from sess_lightning.layers import Reshape
 from sess_lightning.logits import check_targets, class_scores, predicted_classes
 from sess_lightning.pixels import resize
-from sess_lightning.probing import default_batch_size
 from sess_lightning.saliency.target_layer import with_target_layer
 from sess_lightning.samples import Samples
 from sess_lightning.sess import SESS
@@ -64,14 +63,17 @@ class Explained:
     def __len__(self) -> int:
         return len(self.maps)
 
-    def extend(self, other: Explained) -> None:
-        """Append the results of further samples, moved to the CPU."""
-        for name, value in vars(other).items():
-            mine = getattr(self, name)
-            if isinstance(value, Tensor):
-                setattr(self, name, torch.cat([mine, value.cpu()]))
+    @classmethod
+    def joined(cls, parts: Sequence[Explained]) -> Explained:
+        """Returns the results of all parts, on the CPU."""
+        whole = cls()
+        for name, empty in vars(whole).items():
+            values = [getattr(part, name) for part in parts]
+            if isinstance(empty, Tensor):
+                setattr(whole, name, torch.cat([empty, *(value.cpu() for value in values)]))
             else:
-                mine.extend(map(_on_host, value))
+                setattr(whole, name, [_on_host(item) for value in values for item in value])
+        return whole
 
     def part(self, begin: int, end: int) -> Explained:
         """Returns the results of the samples `begin` to `end - 1`."""
@@ -103,18 +105,8 @@ def gathered(mine: Any, world_size: int) -> list[Any]:
 
 def interleaved(parts: Sequence[Explained]) -> Explained:
     """Merge the results of several processes in turn: the first sample of each, the second of each, and so on."""
-    merged = Explained()
-    for number in range(max(map(len, parts))):
-        for one in parts:
-            merged.extend(one.part(number, number + 1))
-    return merged
-
-
-def in_smaller_batches(sess: SESS, images: Sequence[Tensor], device: torch.device) -> SESS:
-    """Returns a copy of `sess` with half as many patches per forward."""
-    smaller = copy(sess)
-    smaller.batch_size = max(1, (sess.batch_size or default_batch_size(device, sess.window_for(images))) // 2)
-    return smaller
+    longest = max(map(len, parts))
+    return Explained.joined([one.part(number, number + 1) for number in range(longest) for one in parts])
 
 
 def on_layer(sess: SESS, target_layer: str | nn.Module | None, reshape: Reshape | None) -> SESS:

@@ -110,6 +110,7 @@ VALID_FRACTION = Key(
 KEYS = (INSERTION, DELETION, OVERALL, POINTING, SECONDS, NUM_SAMPLES, VALID_FRACTION)
 """All keys, in the order of tables."""
 
+_RESERVED = {key.name for key in KEYS if key.metric is None}
 _KEY_NAMES = {key.title: key.name for key in KEYS if key.metric is not None}  # by name of the metric
 
 
@@ -157,14 +158,23 @@ def build_metrics(
         activation: that metrics made by name turn logits into probabilities with.
 
     Raises:
-        ValueError: if a name is unknown or a value is no metric.
+        ValueError: if a name is unknown, reserved, or gives the key of another, or a value is no metric.
     """
     if isinstance(metrics, Mapping):
+        taken: dict[str, str] = {}
         for name, metric in metrics.items():
             if not isinstance(metric, Metric):
                 raise ValueError(
                     f"Expected `metrics[{name!r}]` to be a torchmetrics.Metric, but got {type(metric).__name__}."
                 )
+            check_name(name)
+            for key in (key_name(name), f"{BASE}{key_name(name)}"):
+                if key in taken:
+                    raise ValueError(
+                        f"Expected the names in `metrics` to give different keys, but both {taken[key]!r} and {name!r} "
+                        f"would be logged as {key!r}. Give one of them another name."
+                    )
+                taken[key] = name
         return dict(metrics)
     if isinstance(metrics, str):
         raise ValueError(
@@ -177,6 +187,15 @@ def build_metrics(
         name: known[name](activation=activation) if known[name] in (InsertionAUC, DeletionAUC) else known[name]()
         for name in metrics
     }
+
+
+def check_name(metric: str) -> None:
+    """Raise a `ValueError` if a metric has the name of a number that the callback logs by itself."""
+    if metric.removeprefix(BASE) in _RESERVED:
+        raise ValueError(
+            f"Expected the names in `metrics` to be free, but {metric!r} is the key of a number that SESSCallback logs "
+            f"by itself, as are {', '.join(sorted(_RESERVED))}. Give the metric another name."
+        )
 
 
 def key_name(metric: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,9 +12,14 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 
+from sess_lightning.render.picture import as_pillow
+
 
 def log_image(loggers: Sequence[Logger], tag: str, image: Tensor, step: int) -> list[str]:
-    """Write a picture `(3, H, W)` uint8 to every logger that can show it: TensorBoard, W&B, MLflow, Comet.
+    """Write a picture `(3, H, W)` uint8 to every logger that can show it.
+
+    These are TensorBoard, W&B, MLflow, Comet, DVCLive, Aim, and every logger with the method
+    `log_image(key, images, step=None)`, e.g. SwanLab's.
 
     Args:
         loggers: the trainer's loggers; those of other kinds are left out.
@@ -57,9 +63,13 @@ def log_layout(loggers: Sequence[Logger], categories: Mapping[str, Mapping[str, 
 
 
 def log_folder(loggers: Sequence[Logger]) -> Path | None:
-    """Returns the local log folder of the first logger that has one, or `None`."""
-    folders = (getattr(logger, "log_dir", None) for logger in loggers)
-    return next((Path(folder) for folder in folders if isinstance(folder, str) and "://" not in folder), None)
+    """Returns the local log folder of the first logger that has one, else its folder for files, or `None`."""
+    folders: Iterator[Any] = (getattr(logger, name, None) for name in ("log_dir", "save_dir") for logger in loggers)
+    return next((Path(folder) for folder in folders if _is_local(folder)), None)
+
+
+def _is_local(folder: Any) -> bool:
+    return isinstance(folder, (str, Path)) and bool(str(folder)) and "://" not in str(folder)
 
 
 def _boards(loggers: Sequence[Logger]) -> Iterator[Any]:
@@ -69,17 +79,22 @@ def _boards(loggers: Sequence[Logger]) -> Iterator[Any]:
 def _writer(logger: Logger) -> Callable[[Any, str, Tensor, int], None] | None:
     """Returns the function that writes to this kind of logger, or `None`.
 
-    Found by the names of its class and bases: importing the classes would need packages that may not be installed.
+    Found by the names of its class and bases, as importing the classes would need packages that may not be installed;
+    else by a method that is called as W&B's.
     """
-    return next((_WRITERS[kind.__name__] for kind in type(logger).__mro__ if kind.__name__ in _WRITERS), None)
+    known = next((_WRITERS[kind.__name__] for kind in type(logger).__mro__ if kind.__name__ in _WRITERS), None)
+    method = getattr(type(logger), "log_image", None)
+    if known is not None or not inspect.isfunction(method):
+        return known
+    return _usual if {"key", "images", "step"} <= inspect.signature(method).parameters.keys() else None
 
 
 def _tensorboard(logger: Any, tag: str, image: Tensor, step: int) -> None:
     logger.experiment.add_image(tag, image, global_step=step)
 
 
-def _wandb(logger: Any, tag: str, image: Tensor, step: int) -> None:
-    # By Lightning's own method, which logs the step as trainer/global_step, the axis of the scalars.
+def _usual(logger: Any, tag: str, image: Tensor, step: int) -> None:
+    # W&B's, by Lightning's own method, logs the step as trainer/global_step, the axis of the scalars.
     logger.log_image(tag, [image.permute(1, 2, 0).numpy()], step=step)
 
 
@@ -92,9 +107,22 @@ def _comet(logger: Any, tag: str, image: Tensor, step: int) -> None:
     logger.experiment.log_image(image.permute(1, 2, 0).numpy(), name=tag, step=step)
 
 
+def _dvclive(logger: Any, tag: str, image: Tensor, step: int) -> None:
+    # A file for each step in one folder is what its page shows with a slider.
+    logger.experiment.log_image(f"{tag}/{step}.png", image.permute(1, 2, 0).numpy())
+
+
+def _aim(logger: Any, tag: str, image: Tensor, step: int) -> None:
+    from aim import Image  # there, as the logger comes from it
+
+    logger.experiment.track(Image(as_pillow(image)), name=tag, step=step)
+
+
 _WRITERS: dict[str, Callable[[Any, str, Tensor, int], None]] = {
     "TensorBoardLogger": _tensorboard,
-    "WandbLogger": _wandb,
+    "WandbLogger": _usual,
     "MLFlowLogger": _mlflow,
     "CometLogger": _comet,
+    "DVCLiveLogger": _dvclive,
+    "AimLogger": _aim,
 }

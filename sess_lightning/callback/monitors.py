@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torchmetrics import Metric
@@ -32,13 +31,19 @@ def monitors_of(trainer: pl.Trainer, prefix: str) -> list[Monitor]:
     """All that read a key that begins with the prefix; the trainer has its callbacks and optimizers."""
     found = []
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, (EarlyStopping, ModelCheckpoint)) and callback.monitor:
-            strict = callback.strict if isinstance(callback, EarlyStopping) else callback.save_top_k != 0
+        stops = is_kind(callback, "EarlyStopping")
+        if (stops or is_kind(callback, "ModelCheckpoint")) and callback.monitor:
+            strict = callback.strict if stops else callback.save_top_k != 0
             found.append(Monitor(type(callback).__name__, callback.monitor, strict))
     for config in trainer.lr_scheduler_configs:
         if config.reduce_on_plateau and config.monitor:
             found.append(Monitor("a plateau scheduler", config.monitor, config.strict))
     return [monitor for monitor in found if monitor.key.startswith(f"{prefix}/")]
+
+
+def is_kind(callback: Any, name: str) -> bool:
+    """Whether a callback is of the class with this name, of `lightning.pytorch` or its twin `pytorch_lightning`."""
+    return any(kind.__name__ == name for kind in type(callback).__mro__)
 
 
 def possible_names(metrics: Mapping[str, Metric], compare_base: bool) -> set[str] | None:

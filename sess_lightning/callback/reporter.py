@@ -16,7 +16,7 @@ from sess_lightning.callback.keys import CURVES, EVOLUTION, KEYS, MAPS, POINTING
 from sess_lightning.callback.loggers import log_folder, log_image, log_layout, log_text
 from sess_lightning.callback.run_text import run_text
 from sess_lightning.callback.sample_rows import DisplayOptions, draw_grid, map_rows
-from sess_lightning.callback.saving import save_evolution, save_validation
+from sess_lightning.callback.saving import new_folder, save_evolution, save_validation
 from sess_lightning.callback.tracker import Curves, LoaderTracker
 from sess_lightning.class_names import class_names_of
 from sess_lightning.render import Bar, Line, bars_figure, curves_figure
@@ -41,7 +41,7 @@ class Reporter:
     Args:
         prefix: first part of every tag.
         num_images: number of samples drawn; with 0 nothing is reported.
-        every_n_epochs: in a `fit`, draw pictures every so many epochs.
+        every_n_epochs: in a `fit`, draw pictures in every so many-th validation.
         display: how samples are shown.
         save_dir: folder in which the pictures are written too.
     """
@@ -54,12 +54,19 @@ class Reporter:
         self.charts: dict[str, dict[str, list[str]]] = {}
         self._introduced: set[str] = set()
         self._evolutions: dict[str, Evolution] = defaultdict(Evolution)
-        self._unable: dict[str, str] = {}
+        self._unable: dict[str, str] = {}  # kinds of loggers that cannot show pictures, and the first one's tag
+        self._shown = False  # a picture, in some logger
+        self._folders: dict[str, Path] = {}  # in `save_dir`, by suffix
+        self._undrawn, self._drew = every_n_epochs - 1, False  # validations since the last one drawn: the first is due
+
+    def begin(self) -> None:
+        """Start a validation. For one that was due but skipped, the next is drawn."""
+        self._undrawn = 1 if self._drew else self._undrawn + 1
+        self._drew = False
 
     def draws(self, trainer: pl.Trainer) -> bool:
         """Whether pictures of this validation are drawn; the same on every process."""
-        due = trainer.state.fn != "fit" or trainer.current_epoch % self.every_n_epochs == 0
-        return self._reports(trainer) and due
+        return self._reports(trainer) and (trainer.state.fn != "fit" or self._undrawn >= self.every_n_epochs)
 
     def report(
         self,
@@ -81,6 +88,7 @@ class Reporter:
         if not self._reports(trainer):
             return
         introduces, draws = suffix not in self._introduced, self.draws(trainer)
+        self._drew = self._drew or draws
         self._introduced.add(suffix)
         curves = tracker.curves(trainer.strategy) if draws else {}
         drawn = tracker.found.part(0, tracker.selection.share(self.num_images) if draws else 0)
@@ -107,14 +115,19 @@ class Reporter:
         for suffix, evolution in evolutions.items():
             strip = evolution.strip()
             tag = self._show(trainer, EVOLUTION, suffix, strip)
-            folder = Path(self.save_dir) if self.save_dir is not None else log_folder(trainer.loggers)
-            if folder is not None:
-                save_evolution(folder, tag, strip, evolution.sheets())
+            folder = self.save_dir or log_folder(trainer.loggers) or trainer.default_root_dir
+            save_evolution(Path(folder), tag, strip, evolution.sheets())
 
     def complaints(self) -> Iterator[str]:
         """Yields a message for every kind of logger that cannot show pictures."""
         for kind, tag in self._unable.items():
-            yield f"SESSCallback cannot show images in {kind}: `{tag}` goes to the other loggers only."
+            if self._shown:
+                yield f"SESSCallback cannot show images in {kind}: `{tag}` goes to the other loggers only."
+            elif self.save_dir is None:
+                yield (
+                    f"SESSCallback cannot show images in {kind}: pass save_dir= to have `{tag}` as PNG files, or add "
+                    "a TensorBoardLogger."
+                )
 
     def _reports(self, trainer: pl.Trainer) -> bool:
         return bool(self.num_images and (trainer.loggers or self.save_dir))
@@ -138,7 +151,10 @@ class Reporter:
         grid = draw_grid(found, display, f"epoch {epoch} · step {step}")
         tag = self._show(trainer, MAPS, suffix, grid)
         if self.save_dir is not None:
-            save_validation(Path(self.save_dir), tag, step, grid, found)
+            if suffix not in self._folders:
+                stage = trainer.state.fn.value if trainer.state.fn else "fit"
+                self._folders[suffix] = new_folder(Path(self.save_dir), tag, stage)
+            save_validation(self._folders[suffix], step, grid, found)
         if trainer.state.fn == "fit":
             self._evolutions[suffix].add(epoch, step, found.places, map_rows(found, display))
 
@@ -162,8 +178,9 @@ class Reporter:
 
     def _show(self, trainer: pl.Trainer, kind: Tag, suffix: str, picture: Tensor) -> str:
         tag = self._tag(kind, suffix)
-        for unable in log_image(trainer.loggers, tag, picture, trainer.global_step):
-            self._unable.setdefault(unable, tag)
+        unable = log_image(trainer.loggers, tag, picture, trainer.global_step)
+        self._unable = dict.fromkeys(unable, tag) | self._unable
+        self._shown = self._shown or len(unable) < len(trainer.loggers)
         return tag
 
 

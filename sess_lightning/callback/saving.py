@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,28 +17,47 @@ from sess_lightning.render.picture import as_pillow
 _MILLISECONDS, _LAST_MILLISECONDS = 700, 2100  # duration of a sheet of the GIF, and of the last one
 
 
-def save_validation(folder: Path, tag: str, step: int, grid: Tensor, found: Explained) -> None:
-    """Write `STEP.png`, the grid, and `STEP.npz`, the maps drawn on it, into a folder named after the tag.
+def new_folder(parent: Path, tag: str, stage: str) -> Path:
+    """Make the folder for the files of one run, named after the tag, and after the stage where that is no `fit`.
+
+    The folders of earlier runs stay: the next is `NAME-v1`, as `ModelCheckpoint` names its files.
+
+    Args:
+        parent: created if it does not exist.
+        tag: tag of the picture, e.g. `sess/maps`.
+        stage: `"fit"`, `"validate"` or `"test"`.
+    """
+    name = tag.replace("/", "_") + ("" if stage == "fit" else f"_{stage}")
+    for number in count():
+        folder = parent / (f"{name}-v{number}" if number else name)
+        try:  # two runs at a time may look for a name
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("there is always a next number")
+
+
+def save_validation(folder: Path, step: int, grid: Tensor, found: Explained) -> None:
+    """Write `STEP.png`, the grid, and `STEP.npz`, the maps drawn on it, into a folder.
 
     The archive holds `map_0`, `base_map_0`, `map_1` and so on, float32 `(H, W)`, `second_map_0` where a second class
     was explained too, and `targets`, `labels` (-1 where unknown), `predictions`, `scores` and `valid`, one each per
     sample.
 
     Args:
-        folder: created if it does not exist.
-        tag: tag of the picture, e.g. `sess/maps`.
+        folder: of `new_folder`.
         step: `trainer.global_step`.
         grid: `(3, H, W)` uint8.
         found: the samples in the grid.
     """
-    place = folder / tag.replace("/", "_")
-    place.mkdir(parents=True, exist_ok=True)
-    as_pillow(grid).save(place / f"{step:08d}.png")
-    arrays = {f"map_{i}": one.float().numpy() for i, one in enumerate(found.maps)}
+    folder.mkdir(parents=True, exist_ok=True)  # where it was removed during the run
+    as_pillow(grid).save(folder / f"{step:08d}.png")
+    arrays: dict[str, Any] = {f"map_{i}": one.float().numpy() for i, one in enumerate(found.maps)}
     arrays |= {f"base_map_{i}": one.float().numpy() for i, one in enumerate(found.base_maps)}
     arrays |= {f"second_map_{i}": one.float().numpy() for i, one in enumerate(found.second_maps) if one is not None}
     arrays |= {name: getattr(found, name).numpy() for name in ("targets", "labels", "predictions", "scores", "valid")}
-    np.savez_compressed(place / f"{step:08d}.npz", allow_pickle=False, **arrays)
+    np.savez_compressed(folder / f"{step:08d}.npz", **arrays)
 
 
 def save_evolution(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tensor]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
 
 
@@ -89,29 +88,3 @@ class SampleSelection:
         begin = self._passed
         self._passed += batch_size
         return [i for i in range(batch_size) if begin + i in self.positions]
-
-
-def loader_length(loader: Any, num_batches: float) -> int | None:
-    """Returns the number of samples in `num_batches` batches of a loader on this process, or `None` if unknown."""
-    sampler = getattr(loader, "batch_sampler", None)
-    batch_size = getattr(sampler, "batch_size", None) or getattr(loader, "batch_size", None)
-    try:
-        length = len(loader.sampler)
-    except (AttributeError, TypeError, NotImplementedError):
-        return None
-    if batch_size is None or num_batches == float("inf"):
-        return None
-    return min(length, int(num_batches) * batch_size)
-
-
-def evaluation_loaders(trainer: pl.Trainer) -> tuple[list[Any], list[float]]:
-    """Returns the evaluation loaders in use, and the number of batches of each."""
-    if trainer.sanity_checking:
-        loaders, batches = trainer.val_dataloaders, trainer.num_sanity_val_batches
-    elif trainer.testing:
-        loaders, batches = trainer.test_dataloaders, trainer.num_test_batches
-    else:
-        loaders, batches = trainer.val_dataloaders, trainer.num_val_batches
-    if isinstance(loaders, Mapping):
-        loaders = list(loaders.values())
-    return (list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]), list(batches)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 import warnings
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import torch
@@ -15,12 +19,26 @@ from torchmetrics import Metric, MetricCollection
 
 from sess_lightning.callback.explainer import Explained, Place
 from sess_lightning.callback.hits import HitRule
-from sess_lightning.callback.keys import BASE, KEYS, NUM_SAMPLES, SECONDS, VALID_FRACTION, differences, key_name
+from sess_lightning.callback.keys import (
+    BASE,
+    KEYS,
+    NUM_SAMPLES,
+    SECONDS,
+    VALID_FRACTION,
+    check_name,
+    differences,
+    key_name,
+)
+from sess_lightning.callback.pace import Pace
 from sess_lightning.callback.selection import SampleSelection
+from sess_lightning.callback.tensor_store import TensorStore
 from sess_lightning.metrics import DeletionAUC, InsertionAUC
-from sess_lightning.samples import Samples
+from sess_lightning.samples import UNKNOWN, Objects, Samples, describe
 
 Curves = dict[str, dict[str, tuple[Tensor, float]]]
+# What is made in the inference mode of `validate` and `test` could not be changed in place outside of it, where metrics
+# are updated.
+_OUTSIDE_INFERENCE = torch.inference_mode(False)
 
 
 class LoaderTracker:
@@ -34,35 +52,52 @@ class LoaderTracker:
 
     Attributes:
         hit_rule: tells whether the peak of a map is a hit.
+        images: those of the followed samples, with all their bits.
         places: process, batch and position in the batch of each followed sample.
         rows: with `forward_fn`, what `batch_row` took of each sample's batch.
+        unfit: what to tell about metrics whose value cannot be logged, a sentence by kind.
     """
 
+    @_OUTSIDE_INFERENCE
     def __init__(
         self, selection: SampleSelection, metrics: Mapping[str, Metric], compare_base: bool, rank: int = 0
     ) -> None:
         self.selection = selection
         self.hit_rule = HitRule(metrics)
+        self.pace = Pace()
         self.complete = False  # all samples have been chosen
+        self.broken = False  # some could not be: the next validation chooses anew
+        self.checked = False  # the normalisation of the images
         self.annotated: bool | None = None  # whether the batches hold objects; unknown before the first
-        self.samples = Samples(images=[], labels=None, objects=None)
+        self.images = TensorStore()
         self.places: list[Place] = []
         self.rows: list[Any] = []  # of the batches that the samples came in, where the model needs them
+        self.unfit: dict[str, str] = {}
+        self._labels: list[int] = []
+        self._objects: list[Objects | None] = []
         self._rank = rank
         # compute_groups=False: torchmetrics would merge metrics whose states happen to be equal after the first update.
         self._metrics = {"": MetricCollection({k: m.clone() for k, m in metrics.items()}, compute_groups=False)}
         if compare_base:
             self._metrics[BASE] = self._metrics[""].clone()
-        self._previous: dict[str, dict[int, Tensor]] = {}
-        self._maps: dict[str, dict[int, Tensor]] = {}
+        self._compares = any(map(_takes_previous, metrics.values()))
+        self._maps = {prefix: TensorStore() for prefix in self._metrics}
+        self._earlier: list[dict[str, TensorStore]] = []  # maps of the validations before, the latest first
         self.begin()
 
+    @_OUTSIDE_INFERENCE
     def begin(self) -> None:
         """Start a validation: discard the results of the last one, but keep its maps for metrics that compare."""
-        self._previous, self._maps = self._maps, {prefix: {} for prefix in self._metrics}
-        self._pending = list(range(len(self.places)))
-        self.found = Explained()
+        if self._compares and len(self._maps[""]):
+            # Where the last one broke off, samples behind that point are compared with the one before it.
+            longer = [maps for maps in self._earlier if len(maps[""]) > len(self._maps[""])]
+            self._earlier = [self._maps, *longer]
+        self._maps = {prefix: TensorStore() for prefix in self._metrics}
+        self._next = 0  # samples before this one have been due
+        self._parts: list[Explained] = []  # without images and maps of all samples
+        self._found: Explained | None = None
         self.seconds = 0.0
+        self.pace.begin()
         for collection in self._metrics.values():
             collection.reset()
 
@@ -76,28 +111,49 @@ class LoaderTracker:
             self.seconds += time.perf_counter() - start
 
     def follow(self, samples: Samples, batch_idx: int, positions: Sequence[int]) -> None:
-        """Add samples to follow, which are at these positions of batch `batch_idx`."""
-        self._pending += range(len(self.places), len(self.places) + len(samples))
+        """Add samples to follow, which are at these positions of batch `batch_idx`; batches come in order."""
         self.places += [(self._rank, batch_idx, position) for position in positions]
-        self.samples = self.samples + samples
+        for image in samples.images:
+            self.images.append(image)
+        self._labels += [UNKNOWN] * len(samples) if samples.labels is None else samples.labels.tolist()
+        self._objects += [None] * len(samples) if samples.objects is None else samples.objects
+
+    def samples(self, numbers: Sequence[int], device: torch.device) -> Samples:
+        """Returns copies of followed samples on `device`."""
+        labels = torch.tensor([self._labels[number] for number in numbers], dtype=torch.long)
+        mine = Samples([self.images[n] for n in numbers], labels, [self._objects[n] for n in numbers])
+        return mine.pick(range(len(numbers)), device)
+
+    def first_images(self, count: int) -> list[Tensor]:
+        """Returns copies of the first `count` images of the followed samples, or of all if there are fewer."""
+        return [self.images[number] for number in range(min(count, len(self.images)))]
+
+    def size(self, number: int) -> tuple[int, int]:
+        """Height and width of the image of a followed sample."""
+        height, width = self.images.shape(number)[-2:]
+        return height, width
 
     def due(self, batch_idx: int, last: bool) -> list[int]:
         """Returns the samples to explain at the end of this batch: its own, and at the last batch all that are left."""
-        due = [i for i in self._pending if last or self.places[i][1] <= batch_idx]
-        self._pending = [i for i in self._pending if i not in set(due)]
-        return due
+        end = len(self.places) if last else bisect_right(self.places, batch_idx, key=lambda place: place[1])
+        begin, self._next = self._next, max(self._next, end)
+        return list(range(begin, self._next))
 
-    def affordable(self, count: int, max_seconds: float | None) -> int:
-        """Returns how many of the next `count` samples fit into `max_seconds`, by the mean time of those before.
+    @property
+    def explained(self) -> int:
+        """Samples explained in this validation: the first ones of those followed."""
+        return len(self._maps[""])
 
-        With none explained yet it returns 1, to measure the time of one.
-        """
-        if max_seconds is None:
-            return count
-        done = len(self.found)
-        if not done:
-            return 1
-        return max(0, min(count, int((max_seconds - self.seconds) / (self.seconds / done))))
+    @property
+    def found(self) -> Explained:
+        """Results of this validation so far, on the CPU."""
+        if self._found is None or len(self._found) < self.explained:
+            with torch.inference_mode(False), torch.no_grad():
+                self._found = Explained.joined(self._parts)
+                self._found.images = self.images.tensors()[: self.explained]
+                self._found.maps = self._maps[""].tensors()
+                self._found.base_maps = self._maps[BASE].tensors() if BASE in self._maps else []
+        return self._found
 
     def update(
         self, predict: Callable[[Tensor], Tensor], found: Explained, squashed: Tensor, numbers: list[int]
@@ -116,34 +172,40 @@ class LoaderTracker:
                     previous=self._before(prefix, numbers, squashed.device),
                     valid=valid,
                 )
-            self._maps[prefix].update({number: one.cpu() for number, one in zip(numbers, maps, strict=True)})
-        on_host = Explained()
-        on_host.extend(found)
+        on_host = Explained.joined([found])
         on_host.places = [self.places[number] for number in numbers]
         on_host.hits = self._outcomes(on_host, on_host.maps, on_host.valid)
         on_host.base_hits = self._outcomes(on_host, on_host.base_maps, on_host.base_valid)
-        self.found.extend(on_host)
+        for prefix, kept in self._maps.items():
+            for one in on_host.base_maps if prefix else on_host.maps:
+                kept.append(one)
+        self._parts.append(replace(on_host, images=[], maps=[], base_maps=[]))
 
     def _outcomes(self, found: Explained, maps: Sequence[Tensor], valid: Tensor) -> list[bool | None]:
         samples = zip(maps, found.targets.tolist(), found.objects, valid.tolist(), strict=False)  # maps may be missing
         return [self.hit_rule(*sample) for sample in samples]
 
-    def _before(self, prefix: str, numbers: list[int], device: torch.device) -> list[Tensor] | None:
-        """Returns the maps of these samples one validation ago, or `None` unless all of them have one."""
-        before = self._previous.get(prefix, {})
-        return [before[n].to(device) for n in numbers] if all(n in before for n in numbers) else None
+    def _before(self, prefix: str, numbers: list[int], device: torch.device) -> list[Tensor | None] | None:
+        """Returns the last earlier map of each sample, `None` where it has none, or `None` if none of them has one."""
+        before: list[Tensor | None] = []
+        for number in numbers:
+            known = next((maps[prefix] for maps in self._earlier if number < len(maps[prefix])), None)
+            before.append(None if known is None else known[number].to(device))
+        return before if any(one is not None for one in before) else None
 
+    @_OUTSIDE_INFERENCE
     def compute(self, strategy: Strategy) -> dict[str, Tensor]:
         """Returns the values to log by name of the key, the same on all processes. Collective call."""
         device = strategy.root_device
-        counts = torch.tensor([len(self.found), int(self.found.valid.sum())], dtype=torch.float32, device=device)
+        counted = self.explained, sum(int(part.valid.sum()) for part in self._parts)
+        counts = torch.tensor(counted, dtype=torch.float32, device=device)
         total, valid = strategy.reduce(counts, reduce_op="sum")
         values: dict[str, Tensor] = {}
         for prefix, collection in self._metrics.items():
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*compute.* method of metric .* was called before")
                 computed = collection.to(device).compute()
-            values.update({f"{prefix}{key_name(name)}": value for name, value in _scalars(computed)})
+            values.update({f"{prefix}{key_name(name)}": value for name, value in self._scalars(computed, device)})
             values.update(differences(values, prefix))
         values = {name: value for name, value in values.items() if torch.isfinite(value)}
         values[SECONDS.name] = torch.tensor(self.seconds, device=device)
@@ -152,6 +214,20 @@ class LoaderTracker:
             values[VALID_FRACTION.name] = valid / total
         return values
 
+    def _scalars(self, computed: Mapping[str, Any], device: torch.device) -> Iterator[tuple[str, Tensor]]:
+        for name, value in computed.items():
+            check_name(name)  # a metric may give a dict of values, whose names are known only now
+            if isinstance(value, Tensor) and value.numel() == 1:
+                yield name, value.float().reshape(())
+            elif isinstance(value, Real):
+                yield name, torch.tensor(float(value), device=device)
+            else:
+                self.unfit[f"value of {name}"] = (
+                    f"does not log metric {name!r}, whose value is no number but {describe(value)}. Give it as a "
+                    "metric of one value, or as several."
+                )
+
+    @_OUTSIDE_INFERENCE
     def curves(self, strategy: Strategy) -> Curves:
         """Returns mean curves `(steps + 1,)` on the CPU and their areas, by mode and `"SESS"` or `"base"`.
 
@@ -168,7 +244,7 @@ class LoaderTracker:
         return {key.title: curves[key.title] for key in KEYS if key.title in curves}
 
 
-def _scalars(computed: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    for name, value in computed.items():
-        if isinstance(value, Tensor) and value.numel() == 1:
-            yield name, value.float().reshape(())
+def _takes_previous(metric: Metric) -> bool:
+    """Whether `update` knows `previous`, or anything: a wrapper, which may pass it on."""
+    parameters = inspect.signature(metric.update).parameters
+    return "previous" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())

@@ -33,23 +33,24 @@ def monitor_warnings(trainer: pl.Trainer, prefix: str) -> Iterator[str]:
         trainer: at the start of `fit`, after optimizers and callbacks are set up.
         prefix: first part of the keys.
     """
-    monitors = {
-        callback.monitor: callback
+    monitors = [
+        callback
         for callback in trainer.callbacks  # type: ignore[attr-defined]
         if isinstance(callback, (EarlyStopping, ModelCheckpoint)) and (callback.monitor or "").startswith(f"{prefix}/")
-    }
+    ]
     if trainer.limit_val_batches == 0:
+        keys = ", ".join(sorted({repr(callback.monitor) for callback in monitors}))
         yield (
             "SESSCallback works during validation, but this fit has none (limit_val_batches=0): nothing is shown or "
-            "logged" + (f", and {', '.join(map(repr, monitors))} will never exist." if monitors else ".")
+            "logged" + (f", and {keys} will never exist." if keys else ".")
         )
         return
     every = trainer.check_val_every_n_epoch or 1
-    for key, callback in monitors.items():
+    for callback in monitors:
         if every > 1 and isinstance(callback, EarlyStopping) and callback._check_on_train_epoch_end:
             yield (
-                f"EarlyStopping checks {key!r} at the end of every epoch, but a validation comes every {every} epochs: "
-                "it would compare stale values. Pass check_on_train_epoch_end=False."
+                f"EarlyStopping checks {callback.monitor!r} at the end of every epoch, but a validation comes every "
+                f"{every} epochs: it would compare stale values. Pass check_on_train_epoch_end=False."
             )
     for config in trainer.lr_scheduler_configs:
         if config.reduce_on_plateau and (config.monitor or "").startswith(f"{prefix}/") and config.frequency % every:

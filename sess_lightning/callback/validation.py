@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
+from itertools import groupby
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,24 +16,28 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from sess_lightning.callback.explainer import Explained, Explainer, TargetRule, in_smaller_batches
+from sess_lightning.callback.explainer import Explained, Explainer, TargetRule
 from sess_lightning.callback.forward_view import ForwardFn, ForwardView, batch_row
 from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import SECONDS, VALID_FRACTION
+from sess_lightning.callback.loaders import check_choices, evaluation_loaders
 from sess_lightning.callback.logged_value import log_value
 from sess_lightning.callback.monitors import check_loaders, check_pointing, check_values, monitors_of
 from sess_lightning.callback.reporter import Reporter, Settings
 from sess_lightning.callback.run_text import sess_settings, settings_of
 from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on, notes_on_boxes
 from sess_lightning.callback.sample_rows import DisplayOptions
-from sess_lightning.callback.selection import SampleSelection, evaluation_loaders, loader_length
+from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tracker import LoaderTracker
 from sess_lightning.forwarding import model_logits
-from sess_lightning.probing import probe
+from sess_lightning.memory import BatchLimit
+from sess_lightning.probing import default_batch_size, probe
 from sess_lightning.render import drawn_channels, normalization_misfit
 from sess_lightning.samples import Samples, batch_to_samples
 from sess_lightning.sess import SESS
 from sess_lightning.sess.diagnosis import why_constant
+
+_CHECKED_IMAGES = 16  # for their normalisation: one may be all bright or all dark
 
 
 class ValidationWork(Callback):
@@ -70,18 +76,23 @@ class ValidationWork(Callback):
         self._resumed: dict[int, dict[str, Any]] = {}
         self._proven = False  # one validation went well: later failures warn
         self._failed = False
-        self._halved = False  # the batch size, after the device ran out of memory
+        self._limit = BatchLimit(
+            "SESSCallback", "Pass SESS(batch_size=) from the start, or follow fewer num_samples.", rank_zero_warn
+        )
         self._said: set[str] = set()
         self._view: ForwardView | None = None  # of the module, with `forward_fn`
 
     def _begin(self, trainer: pl.Trainer) -> None:
         self._failed = False
+        self.last_results = {}  # of the validation that begins: no older one is taken for it, nor kept in memory
+        self.reporter.begin()
         if trainer.sanity_checking:
             self._trackers = {}  # chosen from the first validation; the sanity check leaves nothing behind
-        for loader in range(len(evaluation_loaders(trainer)[0])):
+        check_choices(trainer, self.dataloaders, self.indices, trainer.world_size)
+        for loader in range(len(evaluation_loaders(trainer))):
             if self.dataloaders is not None and loader not in self.dataloaders:
                 continue
-            if loader in self._trackers:
+            if loader in self._trackers and not self._trackers[loader].broken:
                 self._trackers[loader].begin()
             else:  # also on a process that will see no batch: computing the values is a collective call
                 self._trackers[loader] = self._new_tracker(trainer, loader)
@@ -89,8 +100,9 @@ class ValidationWork(Callback):
     def _capture(self, batch: Any, batch_idx: int, loader: int) -> None:
         """Clone the chosen samples before `validation_step` can change its batch."""
         tracker = self._trackers.get(loader)
-        if tracker is None or tracker.complete:
+        if tracker is None or tracker.complete or tracker.broken:
             return
+        tracker.broken = True  # unless it ends well
         with self._guarded(), tracker.timed():
             samples = (self.batch_to_samples or batch_to_samples)(batch)
             tracker.annotated = tracker.annotated or samples.objects is not None
@@ -110,14 +122,15 @@ class ValidationWork(Callback):
                 tracker.follow(chosen, batch_idx, usable)
                 if self.forward_fn is not None:
                     tracker.rows += [batch_row(batch, position, len(samples)) for position in usable]
+            tracker.broken = False
 
     def _new_tracker(self, trainer: pl.Trainer, loader: int) -> LoaderTracker:
-        loaders, num_batches = evaluation_loaders(trainer)
+        length = None if trainer.sanity_checking else evaluation_loaders(trainer)[loader].length()
         selection = SampleSelection(
             num_samples=1 if trainer.sanity_checking else self.num_samples,
             indices=None if trainer.sanity_checking else self.indices,
             seed=self.seed,
-            length=None if trainer.sanity_checking else loader_length(loaders[loader], num_batches[loader]),
+            length=length,
             rank=0 if trainer.sanity_checking else trainer.global_rank,
             world_size=1 if trainer.sanity_checking else trainer.world_size,
         )
@@ -130,51 +143,62 @@ class ValidationWork(Callback):
         tracker = self._trackers.get(loader)
         if tracker is None or self._failed:
             return
-        last = batch_idx + 1 >= evaluation_loaders(trainer)[1][loader]
+        last = batch_idx + 1 >= evaluation_loaders(trainer)[loader].num_batches
         due = tracker.due(batch_idx, last)
+        drawn = tracker.selection.share(self.num_images) if self.reporter.draws(trainer) else 0
         while due and not self._failed:
-            count = tracker.affordable(len(due), self.max_seconds)
-            if count < len(due) and self.max_seconds is not None and len(tracker.found):
-                self._warn_once(
-                    "max_seconds",
-                    f"SESSCallback keeps to max_seconds={self.max_seconds} and explains fewer samples; see "
-                    f"`{self.prefix}/num_samples`.",
-                )
+            count = self._affordable(loader, len(due))
             if count == 0:
                 return
             part, due = due[:count], due[count:]
+            before = tracker.seconds
             with self._guarded(), tracker.timed(), self._probing(trainer, pl_module) as model:
-                drawn = tracker.selection.share(self.num_images) if self.reporter.draws(trainer) else 0
-                # With `forward_fn` one sample at a time: each has a batch of its own.
-                for numbers in [part] if self._view is None else [[number] for number in part]:
+                for numbers in self._together(tracker, part):
                     if self._view is not None:
                         self._view.row = tracker.rows[numbers[0]]
-                    second = max(0, drawn - len(tracker.found))
+                    second = max(0, drawn - tracker.explained)
                     self._explain_samples(tracker, model, pl_module.device, numbers, second)
-                self._say_once(tracker.found)
+                self._say_layer()
+            tracker.pace.add(count, tracker.seconds - before)
+
+    def _affordable(self, loader: int, count: int) -> int:
+        """Returns how many of the next `count` samples of a loader there is time for.
+
+        Loaders share `max_seconds`: each has an equal part of what those before it have left.
+        """
+        tracker = self._trackers[loader]
+        if self.max_seconds is None:
+            return count
+        used = {number: one.seconds - one.pace.excess for number, one in self._trackers.items()}
+        left = self.max_seconds * tracker.pace.aim - sum(used.values()) + used[loader]
+        waiting = sum(number >= loader for number in used)
+        return tracker.pace.part(count, left / waiting - used[loader])
+
+    def _together(self, tracker: LoaderTracker, numbers: list[int]) -> list[list[int]]:
+        """Splits samples into such as can be explained at once: of one window, and with `forward_fn` of one batch."""
+        if self._view is not None:
+            return [[number] for number in numbers]
+        if self.sess.window_size is not None:
+            return [numbers]
+        return [list(run) for _, run in groupby(numbers, key=tracker.size)]
 
     def _explain_samples(
         self, tracker: LoaderTracker, model: nn.Module, device: torch.device, numbers: list[int], second: int
     ) -> None:
-        samples = tracker.samples.pick(numbers, device)
-        try:
-            found, squashed = Explainer(self.sess, self.compare_base, self.target)(model, samples, second)
-        except torch.OutOfMemoryError:
-            if self._halved:
-                raise
-            self._halved = True
-            self.sess = in_smaller_batches(self.sess, list(samples.images), device)
-            rank_zero_warn(
-                f"SESSCallback ran out of memory and goes on with SESS(batch_size={self.sess.batch_size}). Pass a "
-                "smaller batch_size from the start, or fewer num_samples."
-            )
-            torch.cuda.empty_cache()
-            found, squashed = Explainer(self.sess, self.compare_base, self.target)(model, samples, second)
+        samples = tracker.samples(numbers, device)
+
+        def work(batch_size: int) -> tuple[Explained, Tensor]:
+            sess = copy(self.sess)
+            sess.batch_size = batch_size
+            return Explainer(sess, self.compare_base, self.target)(model, samples, second)
+
+        size = self.sess.batch_size or default_batch_size(device, self.sess.window_for(list(samples.images)))
+        found, squashed = self._limit.run(work, size)
         # A copy, as a metric may need the images again and a model may write to its input.
         tracker.update(lambda images: model_logits(model, images.clone()), found, squashed, numbers)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        several = len(evaluation_loaders(trainer)[0]) > 1
+        several = len(evaluation_loaders(trainer)) > 1
         if trainer.state.fn == "fit" and not self._proven:
             self._check_monitors(trainer, several)
         if trainer.sanity_checking:
@@ -191,8 +215,11 @@ class ValidationWork(Callback):
             if not failures:
                 with self._guarded():  # the states are the same on all processes, so a failure here is one on all
                     values = tracker.compute(trainer.strategy)
+                self._note(tracker.unfit.items())
             if not values:
                 continue
+            self._close_pace(tracker, suffix)
+            self._check_normalization(tracker)
             self.last_results[number] = tracker.found
             if not values.get(VALID_FRACTION.name):
                 self._warn_of_constant_maps(trainer, pl_module, tracker)
@@ -204,6 +231,19 @@ class ValidationWork(Callback):
         if trainer.state.fn == "fit" and not self._proven and not failures:
             check_values(monitors_of(trainer, self.prefix), self.prefix, logged)
         self._proven = self._proven or not failures
+
+    def _close_pace(self, tracker: LoaderTracker, suffix: str) -> None:
+        """Settle how many samples the validations to come explain, and say where `max_seconds` leaves some out."""
+        if self.max_seconds is None:
+            return
+        first, lowered = tracker.pace.limit is None, tracker.pace.close()
+        before = len(tracker.places) if first else lowered
+        if before is not None and tracker.explained < before:
+            why = "have time for" if first else "took longer than before, and from now on have time for"
+            rank_zero_warn(
+                f"SESSCallback keeps to max_seconds={self.max_seconds}: validations{suffix and f' of {suffix[1:]}'} "
+                f"{why} {tracker.explained} of {before} samples, always the same; see `{self.prefix}/num_samples`."
+            )
 
     def _check_monitors(self, trainer: pl.Trainer, several: bool) -> None:
         """Before training where there is a sanity check: do the loaders and batches have what is monitored?"""
@@ -219,7 +259,7 @@ class ValidationWork(Callback):
         """Warn once that no map is valid, with the cause where this process has a sample to find it by."""
         if "no valid map" in self._said:
             return
-        if not len(tracker.found):
+        if not tracker.explained:
             self._warn_once(
                 "no valid map",
                 "SESSCallback has no valid saliency map to measure in this validation: no sample of this process was "
@@ -230,7 +270,7 @@ class ValidationWork(Callback):
             with self._probing(trainer, pl_module) as model:
                 if self._view is not None:
                     self._view.row = tracker.rows[0]
-                images = [tracker.found.images[0].to(pl_module.device)]
+                images = [tracker.images[0].to(pl_module.device)]
                 reason = why_constant(self.sess, model, images, tracker.found.targets[:1].to(pl_module.device))
         except Exception as error:
             reason = f"The cause could not be found: {error}"
@@ -244,7 +284,7 @@ class ValidationWork(Callback):
         """Send pictures, text and charts to the loggers. Collective call."""
 
         def settings() -> Settings:
-            return sess_settings(self.sess, list(tracker.samples.images)), settings_of(self, leave_out=("sess",))
+            return sess_settings(self.sess, tracker.first_images(1)), settings_of(self, leave_out=("sess",))
 
         with self._guarded(), tracker.timed():
             self.reporter.report(trainer, tracker, suffix, values, settings)
@@ -289,14 +329,22 @@ class ValidationWork(Callback):
             if hook is not None:
                 hook.remove()
 
-    def _say_once(self, found: Explained) -> None:
+    def _say_layer(self) -> None:
         layer = getattr(self.sess.method, "resolved_layer", None)
         if layer and layer not in self._said:
             self._said.add(layer)
             rank_zero_info(f"SESSCallback explains layer '{layer}' by {type(self.sess.method).__name__}.")
-        misfit = normalization_misfit(*drawn_channels(found.images, self.mean, self.std, self.bands))
+
+    def _check_normalization(self, tracker: LoaderTracker) -> None:
+        """Once for a loader: have its first images been normalised by `mean` and `std`?"""
+        if tracker.checked or not tracker.explained:
+            return
+        tracker.checked = True
+        images = tracker.first_images(_CHECKED_IMAGES)
+        with self._guarded():
+            misfit = normalization_misfit(*drawn_channels(images, self.mean, self.std, self.bands))
         if misfit:
-            bands = self.bands is None and found.images[0].shape[0] not in (1, 3)
+            bands = self.bands is None and images[0].shape[0] not in (1, 3)
             hint = " bands= says which channels are drawn as red, green and blue." if bands else ""
             self._warn_once("normalization", f"SESSCallback: {misfit}{hint}")
 

@@ -20,7 +20,7 @@ from sess_lightning.cli.photo_files import PhotoTask, plan
 from sess_lightning.data.reading import NoPhotoError, Photo, read_photo
 from sess_lightning.layers import get_layer
 from sess_lightning.logits import class_scores
-from sess_lightning.networks import Network, load_network
+from sess_lightning.networks import Network, grouped, load_network, read_groups
 from sess_lightning.pixels import Size, resize
 from sess_lightning.render.photo_page import PhotoRow, explanation_page
 from sess_lightning.render.picture import as_pillow
@@ -42,6 +42,7 @@ def explain(
     out: str = "explained",
     target: str = "top1",
     classes: str | None = None,
+    groups: str | None = None,
     method: str = "gradcam",
     sess: bool = True,
     num_scales: int | None = None,
@@ -71,6 +72,8 @@ def explain(
         target: the class to explain: "top1", the predicted one; "top3", the best three; an index; or a name.
         classes: file of class names: one a line, or JSON (a list, an object from index to name, COCO categories).
             Networks of 1000 outputs have ImageNet's names without it.
+        groups: JSON file from the name of a class to the network's outputs that stand for it, e.g. {"cup": [504, 968]};
+            the network then tells these classes apart. Excludes `classes`.
         method: the base method: a name (gradcam, gradient, groupcam, guidedbp, rise) or a dotted path to a callable.
         sess: false shows the base method alone.
         num_scales: scales of the pyramid, 12 if left out.
@@ -90,14 +93,19 @@ def explain(
         check_count("max_side", max_side)
         check_count("num_classes", num_classes, optional=True)
         jobs = plan(photos, Path(out))
+        if groups is not None and classes is not None:
+            raise ValueError("Expected only one of `groups`, which names its classes itself, and `classes`.")
         network = load_network(model, weights, num_classes)
+        side = network.input_size if window is None else (window, window)
+        if groups is not None:
+            network = grouped(network, read_groups(groups), side)
         if target_layer is not None:
             get_layer(network.module, target_layer)
         algorithm = SESS(
             with_target_layer(resolve_method(method, activation), target_layer),
             num_scales=num_scales,
             scales=parsed_scales(scales),
-            window_size=network.input_size if window is None else window,
+            window_size=side,
             prefilter_ratio=ratio,
             activation=activation,
             batch_size=batch_size,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from inspect import signature
 
@@ -15,6 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
 
 from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime
 from sess_lightning.benchmark.job import PhotoOptions
@@ -27,6 +28,7 @@ _MORE = (
     "Where a network looks in photos: sess-lightning explain --help. "
     "The paper's tables on this machine: sess-lightning benchmark --help"
 )
+_LOADER = re.compile(r"/dataloader_idx_\d+$")
 _CONFIG_HELP = "Path to a configuration file."
 _BENCHMARKS: dict[str, Callable[..., None]] = {
     "insertion-deletion": insertion_deletion.insertion_deletion,
@@ -63,21 +65,31 @@ def summary(trainer: Trainer) -> str:
         trainer: the trainer after `fit`, `validate` or `test`.
     """
     metrics = trainer.callback_metrics
-    lines = []
+    lines: list[str] = []
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if not isinstance(callback, SESSCallback):
             continue
-        keys = [key for key in KEYS if key.per_method and f"{callback.prefix}/{key.name}" in metrics]
-        lines.append("".join([f"{callback.prefix:<10}", *(f"{key.title:>11}" for key in keys)]))
-        for row, before in (("base", BASE), ("SESS", "")):
-            values = (metrics.get(f"{callback.prefix}/{before}{key.name}") for key in keys)
-            lines.append(
-                "".join([f"{row:<10}", *(f"{'-' if v is None else format(float(v), '.3f'):>11}" for v in values)])
-            )
+        endings = {key[match.start() :] if (match := _LOADER.search(key)) else "" for key in metrics}
+        for ending in sorted(endings, key=lambda ending: (len(ending), ending)):  # of the loaders, where there are many
+            lines += _table(metrics, callback.prefix, ending)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             lines += ["", "Look at it:", f"tensorboard --logdir {logger.save_dir} --samples_per_plugin images=1000"]
     return "\n".join(["", *lines, ""])
+
+
+def _table(metrics: Mapping[str, Tensor], prefix: str, ending: str) -> Iterator[str]:
+    """Yields the lines of the table of one loader; none where it has no values."""
+    keys = [key for key in KEYS if key.per_method and f"{prefix}/{key.name}{ending}" in metrics]
+    if not keys:
+        return
+    head = f"{prefix}{ending}"
+    width = max(10, len(head) + 1)
+    yield "".join([f"{head:<{width}}", *(f"{key.title:>11}" for key in keys)])
+    for row, before in (("base", BASE), ("SESS", "")):
+        values = (metrics.get(f"{prefix}/{before}{key.name}{ending}") for key in keys)
+        cells = (f"{'-' if value is None else format(float(value), '.3f'):>11}" for value in values)
+        yield "".join([f"{row:<{width}}", *cells])
 
 
 def main(args: ArgsType = None) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -178,21 +178,6 @@ def chosen(count: int, limit: int | None, seed: int) -> Sequence[int]:
         return range(count)
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return sorted(order[:limit].tolist())
-
-
-def annotated_size(photo: Mapping[str, Any]) -> Size | None:
-    """Height and width in an entry of COCO's `images`; None where they are missing or 0, which some tools write.
-
-    Raises:
-        ValueError, TypeError: if they are no whole numbers.
-
-    Example:
-        >>> annotated_size({"height": 20, "width": 30}), annotated_size({"file_name": "a.png"})
-        ((20, 30), None)
-    """
-    if not photo.get("height") or not photo.get("width"):
-        return None
-    return int(photo["height"]), int(photo["width"])
 
 
 def _unreadable(path: Path, error: PhotoError) -> ValueError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +96,19 @@ def photo_size(path: Path) -> Size | None:
         return None  # whoever reads the photo says what is wrong with it
 
 
-def as_size(height: Any, width: Any) -> Size | None:
-    """A size as annotations give it, numbers or digits; None where they do not."""
-    try:
-        size = int(height), int(width)
-    except (TypeError, ValueError):
+def annotated_size(photo: Mapping[str, Any]) -> Size | None:
+    """Height and width as annotations give them, numbers or digits; None where they are missing, empty or 0.
+
+    Raises:
+        ValueError, TypeError: if they are no whole numbers.
+
+    Example:
+        >>> annotated_size({"height": 20, "width": "30"}), annotated_size({"height": 0, "width": 30})
+        ((20, 30), None)
+    """
+    if not photo.get("height") or not photo.get("width"):
         return None
+    size = int(photo["height"]), int(photo["width"])
     return size if min(size) > 0 else None
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sess_lightning.data.base import PhotoData, Photos, annotated_size
-from sess_lightning.data.box_checks import BoxChecks, box_tensor
+from sess_lightning.data.base import PhotoData, Photos
+from sess_lightning.data.box_checks import BoxChecks, annotated_size, box_tensor
 
 _NEEDED = ("category_id", "bbox", "segmentation")
 

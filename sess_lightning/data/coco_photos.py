@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sess_lightning.data.base import PhotoData, Photos, annotated_size
-from sess_lightning.data.box_checks import BoxChecks, as_number, as_size, box_tensor, photo_size
+from sess_lightning.data.base import PhotoData, Photos
+from sess_lightning.data.box_checks import BoxChecks, annotated_size, as_number, box_tensor, photo_size
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -114,7 +114,7 @@ class _TargetReader:
         boxes = box_tensor([box for _, box in boxed])
         labels = torch.tensor([self._label(one, name) for one, _ in boxed], dtype=torch.long)
         crowds = torch.tensor([int(one.get("iscrowd") or 0) for one, _ in boxed], dtype=torch.long)
-        size = (as_size(photo.get("height"), photo.get("width")) or photo_size(path)) if boxed else None
+        size = (annotated_size(photo) or photo_size(path)) if boxed else None
         seen = self.checks.visible(boxes, size, name)
         known = as_number(photo["id"])
         image_id = torch.tensor(known if isinstance(known, int) else number)

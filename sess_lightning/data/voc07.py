@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.datasets import VOCDetection
 
 from sess_lightning.data.base import PhotoData, Photos
-from sess_lightning.data.box_checks import BoxChecks, as_size, box_tensor, photo_size
+from sess_lightning.data.box_checks import BoxChecks, annotated_size, box_tensor, photo_size
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 VOC_CLASSES = (
@@ -107,6 +107,7 @@ def _target(file: Path, photo: Path, checks: BoxChecks) -> dict[str, Tensor]:
         sides = [[float(one["bndbox"][side]) for side in _SIDES] for one in objects]
         labels = [_INDEX[one["name"]] for one in objects]
         difficult = [int(one.get("difficult", 0)) for one in objects]
+        size = annotated_size(content.get("size") or {})
     except (ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"Could not read the annotation {file}: {type(error).__name__} {error}. Expected VOC's XML: an object with "
@@ -114,8 +115,7 @@ def _target(file: Path, photo: Path, checks: BoxChecks) -> dict[str, Tensor]:
         ) from error
     checks.check_corners(sides, photo.name)
     boxes = box_tensor(sides) - torch.tensor([1.0, 1.0, 0.0, 0.0])  # the file counts from 1 and includes the last
-    size = content.get("size") or {}
-    seen = checks.visible(boxes, as_size(size.get("height"), size.get("width")) or photo_size(photo), photo.name)
+    seen = checks.visible(boxes, size or photo_size(photo), photo.name)
     return {
         "boxes": boxes[seen],
         "labels": torch.tensor(labels, dtype=torch.long)[seen],

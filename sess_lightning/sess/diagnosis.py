@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.logits import class_logits
 from sess_lightning.pixels import minmax, resize
 from sess_lightning.probing import probe
 from sess_lightning.saliency.base import explain
@@ -37,19 +36,10 @@ def why_constant(sess: SESS, model: nn.Module, images: Sequence[Tensor], targets
             return "The model's logits are not finite. Check its weights: a loss that is NaN makes them so."
         maps = explain(sess.method, model, squashed, targets).maps
         if minmax(maps)[1].any():
-            return _why_fused_is(sess, model, images, targets, float(class_logits(logits, targets).abs().max()))
+            return (
+                "The base method's map of the whole image is valid, those of the patches cancel out. Try fewer scales."
+            )
         return _why_base_is(sess, model, squashed, targets)
-
-
-def _why_fused_is(sess: SESS, model: nn.Module, images: Sequence[Tensor], targets: Tensor, largest: float) -> str:
-    """For base maps that are valid: nothing is left of them behind the weights."""
-    scores = torch.cat(sess(model, images, targets).scores)
-    if sess.weight_by_score and not (scores > 0).any():
-        return (
-            f"The probability of the class is 0 in all patches (its logit is {largest:.3g} in size), and maps are "
-            "weighted by it. Pass SESS(weight_by_score=False), or activation='sigmoid' for a multi-label network."
-        )
-    return "The base method's map of the whole image is valid, those of the patches cancel out. Try fewer scales."
 
 
 def _why_base_is(sess: SESS, model: nn.Module, squashed: Tensor, targets: Tensor) -> str:

@@ -6,6 +6,7 @@ order: scale by scale, row by row from the top left.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple

@@ -1,9 +1,13 @@
 """Rows 26 and 27: every logger that can show images gets them, with the real packages where they are installed."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch.loggers.logger import DummyLogger, Logger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sess_lightning import SESS, SESSCallback
 from sess_lightning.callback.loggers import log_image
@@ -54,6 +58,71 @@ def test_each_gets_the_picture_its_way():
     assert (name, run_id, image.shape, kwargs) == ("log_image", "r1", (4, 5, 3), {"key": "sess_maps", "step": 7})
     ((key, (image,), step),) = sent
     assert (key, image.shape, step) == ("sess/maps", (4, 5, 3), 7)
+
+
+class Plain(Logger):
+    """A logger of another package; it can show pictures by the method that its subclass has."""
+
+    name, version, save_dir = "plain", 0, None
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_hyperparams(self, params, *args, **kwargs):
+        pass
+
+
+class Usual(Plain):
+    def __init__(self):
+        super().__init__()
+        self.sent = []
+
+    @rank_zero_only
+    def log_image(self, key, images, step=None, **options):
+        self.sent.append((key, images, step))
+
+
+def test_a_logger_with_the_usual_method_gets_it_too():
+    """As SwanLab's: `log_image(key, images, step=None, **options)`."""
+    logger = Usual()
+    other = type("Other", (Plain,), {"log_image": lambda self, picture: pytest.fail("called")})()
+    assert log_image([logger, other, Plain()], "sess/maps", GRID, 7) == ["Other", "Plain"]
+    ((key, (image,), step),) = logger.sent
+    assert (key, image.shape, step) == ("sess/maps", (4, 5, 3), 7)
+
+
+def test_dvclive_and_aim(monkeypatch):
+    live, experiment = fake("DVCLiveLogger")
+    aim, aim_run = fake("AimLogger")
+    monkeypatch.setitem(sys.modules, "aim", SimpleNamespace(Image=lambda picture: ("aim image", picture.size)))
+    assert log_image([live, aim], "sess/maps", GRID, 7) == []
+    ((name, (file, image), kwargs),) = experiment.calls
+    assert (name, file, image.shape, kwargs) == ("log_image", "sess/maps/7.png", (4, 5, 3), {})
+    ((name, (value,), kwargs),) = aim_run.calls
+    assert (name, value, kwargs) == ("track", ("aim image", (5, 4)), {"name": "sess/maps", "step": 7})
+
+
+def test_the_film_of_a_run_whose_logger_has_no_folder_lies_in_the_root(tmp_path):
+    run(tmp_path, callback(), max_epochs=2, logger=Usual())
+    assert (tmp_path / "sess_evolution.png").is_file()
+    assert (tmp_path / "sess_evolution.gif").is_file()
+
+
+def test_the_film_lies_in_the_folder_for_files_of_a_logger_without_a_log_folder(tmp_path):
+    logger = Usual()
+    logger.save_dir = str(tmp_path / "files")
+    run(tmp_path, callback(), max_epochs=2, logger=logger)
+    assert (tmp_path / "files" / "sess_evolution.png").is_file()
+
+
+@pytest.mark.parametrize("save_dir", [False, True])
+def test_where_no_logger_shows_pictures_the_way_out_is_said(tmp_path, recwarn, save_dir):
+    own = callback()
+    own.save_dir = str(tmp_path / "pictures") if save_dir else None
+    run(tmp_path, own, max_epochs=2, logger=CSVLogger(tmp_path))
+    said = [str(w.message) for w in recwarn if "cannot show images" in str(w.message)]
+    assert said == ([] if save_dir else [said[0]])
+    assert save_dir or "pass save_dir= to have `sess/maps` as PNG files" in said[0]
 
 
 def test_a_subclass_of_a_known_logger_is_known():

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from weakref import WeakSet
 
 import lightning.pytorch as pl
 import numpy as np
@@ -251,29 +252,38 @@ def test_schedules_and_data_without_length(tmp_path, options):
     assert torch.equal(torch.stack(callback.last_result.images), Pictures().images[:3])
 
 
-def test_out_of_memory_halves_the_batch_once(tmp_path):
-    """Row 31."""
+def test_out_of_memory_halves_the_batch_until_it_fits(tmp_path):
+    """Row 31: what the failed try has made is gone before the next, and each step is said once."""
+
+    class Tried:
+        """Stands for what filled the memory."""
 
     class Hungry:
-        def __init__(self):
-            self.sizes = []
+        def __init__(self, fits):
+            self.sizes, self.fits, self.tried, self.alive = [], fits, WeakSet(), []
 
         def __call__(self, model, images, targets):
             self.sizes.append(len(images))
-            if len(images) > 3:
+            self.alive.append(len(self.tried))
+            if len(images) > self.fits:
+                tried = Tried()
+                self.tried.add(tried)
                 raise torch.OutOfMemoryError("planted")
             return GradCAM()(model, images, targets)
 
-    method = Hungry()
+    method = Hungry(fits=1)
     sess = small_sess(method, batch_size=6)
     callback = SESSCallback(sess, **SMALL)
-    with pytest.warns(UserWarning, match=r"SESS\(batch_size=3\)"):
-        t = run(tmp_path, callback, max_epochs=1)
+    with pytest.warns(UserWarning, match="SESSCallback ran out of memory") as caught:
+        t = run(tmp_path, callback, max_epochs=2)
+    said = [str(one.message) for one in caught if "ran out of memory" in str(one.message)]
+    assert [re.search(r"goes on with (\d+)", one).group(1) for one in said] == ["3", "1"]
     assert t.callback_metrics["sess/num_samples"] == 3
-    assert max(method.sizes[1:]) == 3
+    assert max(method.sizes[2:]) == 1
+    assert set(method.alive) == {0}
     assert sess.batch_size == 6  # the user's own is as it was
-    with pytest.raises(torch.OutOfMemoryError):  # a second time it is a failure like any other
-        run(tmp_path, SESSCallback(small_sess(Hungry(), batch_size=16), **SMALL), max_epochs=1)
+    with pytest.raises(torch.OutOfMemoryError):  # not even one image fits: a failure like any other
+        run(tmp_path, SESSCallback(small_sess(Hungry(fits=0), batch_size=2), **SMALL), max_epochs=1)
 
 
 class OneLogit(Module):
@@ -317,7 +327,7 @@ def test_maps_of_logits_are_refused_with_a_hint_that_works(tmp_path):
 
 
 def test_the_other_lightning_is_never_imported():
-    """Row 42: the two packages do not accept each other's callbacks; the README says which one to use."""
+    """Row 42."""
     assert not any(name.split(".")[0] == "pytorch_lightning" for name in sys.modules)
 
 

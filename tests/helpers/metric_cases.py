@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.integrate import trapezoid
 
 from sess_lightning.metrics import (
     DeletionAUC,
@@ -120,7 +121,7 @@ def numpy_curve(model, image, saliency, target, mode, steps=STEPS, kernel_size=K
 def mean_auc(kwargs, mode):
     rows = zip(kwargs["images"], kwargs["saliency"], kwargs["targets"].tolist(), strict=True)
     curves = [numpy_curve(kwargs["predict"], *row, mode) for row in rows]
-    return np.mean([np.trapezoid(curve, dx=1 / (len(curve) - 1)) for curve in curves])
+    return np.mean([trapezoid(curve, dx=1 / (len(curve) - 1)) for curve in curves])
 
 
 def pointing(kwargs):

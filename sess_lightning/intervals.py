@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals over photos."""
+"""Bootstrap confidence intervals over photos or samples."""
 
 from __future__ import annotations
 

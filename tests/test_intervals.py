@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sess_lightning.benchmark.intervals import class_mean_interval, mean_interval
+from sess_lightning.intervals import class_mean_interval, mean_interval
 
 
 def test_the_interval_of_a_mean_is_the_normal_one_for_many_photos():
