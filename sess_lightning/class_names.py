@@ -7,7 +7,7 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,12 @@ def chosen_class(target: str, names: ClassNames | None, num_classes: int) -> int
     return range(value) if number[1] else value
 
 
+def nearest_names(name: str, names: Collection[str]) -> list[str]:
+    """At most five of the names that hold `name`, in upper or lower case, or else are spelt alike."""
+    holding = [one for one in names if name.lower() in one.lower()]
+    return holding[:5] or difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+
+
 def _named(target: str, names: ClassNames) -> int:
     found = [index for index, name in names.items() if name == target]
     found = found or [index for index, name in names.items() if name.lower() == target.lower()]
@@ -163,8 +169,7 @@ def _named(target: str, names: ClassNames) -> int:
             f"Expected argument `target` to be 'top1', 'top3' or an index, as the classes have no names, but got "
             f"{target!r}. Name them with --classes FILE."
         )
-    holding = [name for name in names.values() if target.lower() in name.lower()]
-    near = holding[:5] or difflib.get_close_matches(target, names.values(), n=5, cutoff=0.5)
+    near = nearest_names(target, names.values())
     raise ValueError(
         f"Expected argument `target` to be 'top1', 'top3', an index or the name of a class, but got {target!r}."
         + (f" Nearest: {', '.join(near)}." if near else "")
