@@ -55,7 +55,7 @@ class WatchedPhotos:
     counted: bool = False
     classes: dict[int, int] | None = None
     used: dict[int, str] = field(default_factory=dict)
-    _model_names: FoundNames = FoundNames()
+    _model_names: FoundNames = field(default_factory=FoundNames)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -109,7 +109,7 @@ def test_hyperparameters_name_the_classes():
 
 
 def test_configurations_of_hugging_face():
-    """Placeholders are no names; a backbone's labels are those of the checkpoint it came from, not of the user's head."""
+    """Placeholders are no names; a backbone's labels are those of the checkpoint it came from, whatever head it got."""
     transformers = pytest.importorskip("transformers")
     config = transformers.ResNetConfig(
         hidden_sizes=[8], depths=[1], embedding_size=8, id2label=dict(enumerate(ANIMALS))

@@ -254,7 +254,7 @@ def test_folders_that_can_be_no_photos(tmp_path, folders):
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(ValueError, match="pass the folder that holds it"):
         open_photos(tmp_path / "a.json", MEAN, STD)
-    with pytest.raises(ValueError, match="`mean` to have 3 values.* got 4"):
+    with pytest.raises(ValueError, match=r"`mean` to have 3 values.* got 4"):
         open_photos(folders / "newt", [0.5] * 4, [0.5] * 4)
 
 
