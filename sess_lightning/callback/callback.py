@@ -21,7 +21,7 @@ from sess_lightning.callback.keys import EVOLUTION, build_metrics
 from sess_lightning.callback.loaders import check_choices
 from sess_lightning.callback.monitors import check_names, monitors_of, possible_names
 from sess_lightning.callback.sample_checks import checked_bands
-from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_sharding
+from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_empty_loaders, refuse_sharding
 from sess_lightning.callback.validation import ValidationWork
 from sess_lightning.checks import check_choice
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
@@ -192,8 +192,8 @@ class SESSCallback(ValidationWork):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check the strategy, and discard the samples: every `fit`, `validate` and `test` chooses its own."""
         refuse_sharding(trainer.strategy)
-        self._trackers, self._view, self.last_results = {}, None, {}
-        self.reporter = self._new_reporter()
+        refuse_empty_loaders(trainer, pl_module)
+        self._start_stage(trainer.world_size)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the layer's name, and warn about monitors of this callback's keys that would not work in this `fit`."""
@@ -215,24 +215,30 @@ class SESSCallback(ValidationWork):
             )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let go of the module."""
+        """Let go of the module, and give paused monitors their settings back."""
         self._view = None
+        self._pause.end()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the pictures of the evolution over this `fit`, while its loggers are still open."""
-        with self._guarded():
-            self.reporter.close(trainer)
+        self._exchange.error = None
+        # No rank can miss it: `fit` ends on all of them or on none.
+        self._exchange(lambda: self.reporter.close(trainer))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the evolution up to the failure; an error here only warns, so the run ends with its own exception."""
+        self._pause.end()
         try:
             self.reporter.close(trainer)
         except Exception:
             rank_zero_warn(f"SESSCallback could not write `{self.prefix}_{EVOLUTION.name}`:\n{traceback.format_exc()}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the positions of the followed samples, not their pixels: a resumed training follows the same."""
-        return {"positions": self._resumed | {n: tracker.selection.state() for n, tracker in self._trackers.items()}}
+        """Returns the positions of the followed samples of all processes, not their pixels.
+
+        A training that is resumed with the same `num_samples`, `seed` and number of processes follows the same.
+        """
+        return {"positions": self._resumed | self._followed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the positions of the samples from the training that is resumed."""

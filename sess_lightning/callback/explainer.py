@@ -94,15 +94,6 @@ def second_classes(targets: Tensor, labels: Tensor, predictions: Tensor) -> Tens
     return torch.where((labels < 0) | (labels == predictions), -1, other)
 
 
-def gathered(mine: Any, world_size: int) -> list[Any]:
-    """Returns the objects of all processes, in the order of their ranks. Collective call."""
-    if world_size == 1 or not torch.distributed.is_initialized():
-        return [mine]
-    parts: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(parts, mine)
-    return parts
-
-
 def interleaved(parts: Sequence[Explained]) -> Explained:
     """Merge the results of several processes in turn: the first sample of each, the second of each, and so on."""
     longest = max(map(len, parts))

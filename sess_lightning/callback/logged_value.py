@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
 import lightning.pytorch as pl
 from packaging.version import Version
 from torch import Tensor
@@ -11,7 +14,7 @@ _REFUSES_LOADER_SUFFIX = Version(pl.__version__) < Version("2.5.3")
 
 
 def log_value(trainer: pl.Trainer, pl_module: pl.LightningModule, key: str, value: Tensor) -> None:
-    """Log a number at the end of an evaluation epoch, averaged over the processes. Collective call.
+    """Log a number at the end of an evaluation epoch that is the same on all processes: nothing is synchronised again.
 
     Lightning puts `/dataloader_idx_i` behind a key by itself only in the hooks of that loader's batches. The numbers
     of all loaders are known only at the end of the epoch, as a process may see no batch of a loader, so their keys
@@ -24,8 +27,10 @@ def log_value(trainer: pl.Trainer, pl_module: pl.LightningModule, key: str, valu
         key: with prefix and suffix, e.g. `"sess/insertion_auc/dataloader_idx_1"`.
         value: a scalar on the device of the strategy.
     """
+    if trainer.world_size > 1:  # Lightning would advise to synchronise this key
+        warnings.filterwarnings("ignore", message=re.escape(f"It is recommended to use `self.log({key!r},"))
     if not (_REFUSES_LOADER_SUFFIX and "/dataloader_idx_" in key):
-        pl_module.log(key, value, sync_dist=True, add_dataloader_idx=False)
+        pl_module.log(key, value, add_dataloader_idx=False)
     elif trainer._results is not None and not trainer.barebones:  # which logs nothing
         trainer._results.log(
             pl_module._current_fx_name,
@@ -35,6 +40,4 @@ def log_value(trainer: pl.Trainer, pl_module: pl.LightningModule, key: str, valu
             on_step=False,
             on_epoch=True,
             add_dataloader_idx=False,
-            sync_dist=trainer._accelerator_connector.is_distributed,
-            sync_dist_fn=trainer.strategy.reduce,
         )

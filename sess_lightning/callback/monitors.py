@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
@@ -46,6 +46,41 @@ def is_kind(callback: Any, name: str) -> bool:
     return any(kind.__name__ == name for kind in type(callback).__mro__)
 
 
+class MonitorPause:
+    """Keeps what watches a key from reading a stale value, from a validation that gave none until one that gives it.
+
+    A key without a value is taken out of `trainer.callback_metrics`; what would fail for the lack of it is told not to:
+    `EarlyStopping` and plateau schedulers are not strict meanwhile, and `ModelCheckpoint` saves nothing by the key.
+    """
+
+    def __init__(self) -> None:
+        self._before: list[tuple[Any, str, Any]] = []
+
+    def renew(self, trainer: pl.Trainer, stale: Collection[str]) -> None:
+        """End the pause of the validation before, and begin one for these keys."""
+        self.end()
+        for key in stale:
+            trainer.callback_metrics.pop(key, None)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if is_kind(callback, "EarlyStopping") and callback.monitor in stale:
+                self._set(callback, "strict", False)
+            if is_kind(callback, "ModelCheckpoint") and callback.monitor in stale:
+                self._set(callback, "save_top_k", 0)
+        for config in trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau and config.monitor in stale:
+                self._set(config, "strict", False)
+
+    def end(self) -> None:
+        """Give all that was told otherwise its own setting back."""
+        while self._before:
+            owner, name, value = self._before.pop()
+            setattr(owner, name, value)
+
+    def _set(self, owner: Any, name: str, value: Any) -> None:
+        self._before.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+
 def possible_names(metrics: Mapping[str, Metric], compare_base: bool) -> set[str] | None:
     """Names of all that may be logged, without prefix and loader; `None` where a metric of the user's gives several."""
     if any(type(metric).__module__.split(".")[0] != "sess_lightning" for metric in metrics.values()):
@@ -75,6 +110,31 @@ def check_names(monitors: Iterable[Monitor], prefix: str, names: Collection[str]
             f"{monitor.who} monitors {monitor.key!r}, which this SESSCallback never logs.{hint} It logs {known}: "
             "`metrics` says which of them are measured, `compare_base` whether those of the base method are.",
         )
+
+
+def check_batches(
+    monitors: Sequence[Monitor],
+    prefix: str,
+    suffixes: Mapping[int, str],
+    annotated: Mapping[int, Collection[bool | None]],
+    several: bool,
+) -> None:
+    """Before training where there is a sanity check: do the loaders and batches have what is monitored?
+
+    Args:
+        monitors: of this callback's keys.
+        prefix: of the keys.
+        suffixes: last part of the keys, by number of the loader that the callback watches.
+        annotated: by number of the loader, whether batches hold objects, as each process found; `None` without a batch.
+        several: whether there are several validation loaders.
+
+    Raises:
+        MisconfigurationException: if a monitor would fail for the lack of it.
+    """
+    check_loaders(monitors, prefix, suffixes, several)
+    for number, suffix in suffixes.items():
+        if False in annotated[number] and True not in annotated[number]:
+            check_pointing(monitors, prefix, suffix)
 
 
 def check_loaders(monitors: Iterable[Monitor], prefix: str, watched: Iterable[int], several: bool) -> None:

@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 
 from sess_lightning.callback.evolution import Evolution
-from sess_lightning.callback.explainer import Explained, Place, gathered, interleaved
+from sess_lightning.callback.explainer import Explained, Place, interleaved
 from sess_lightning.callback.keys import CURVES, EVOLUTION, KEYS, MAPS, POINTING_PER_CLASS, RUN, Tag, metric_charts
 from sess_lightning.callback.loggers import log_folder, log_image, log_layout, log_text
 from sess_lightning.callback.run_text import run_text
@@ -35,8 +35,11 @@ class SampleOutcome(NamedTuple):
     base_hit: bool | None
 
 
+Shown = tuple[Explained, list[SampleOutcome]]
+
+
 class Reporter:
-    """Reports one `fit`, `validate` or `test` to the loggers. Collective call; rank 0 writes.
+    """Reports one `fit`, `validate` or `test` to the loggers. Rank 0 writes and decides what; it calls no other rank.
 
     Args:
         prefix: first part of every tag.
@@ -44,6 +47,9 @@ class Reporter:
         every_n_epochs: in a `fit`, draw pictures in every so many-th validation.
         display: how samples are shown.
         save_dir: folder in which the pictures are written too.
+
+    Attributes:
+        drawing: whether pictures of this validation are drawn; rank 0's `due`, which the others are told.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class Reporter:
     ) -> None:
         self.prefix, self.num_images, self.every_n_epochs = prefix, num_images, every_n_epochs
         self.display, self.save_dir = display, save_dir
+        self.drawing = False
         self.charts: dict[str, dict[str, list[str]]] = {}
         self._introduced: set[str] = set()
         self._evolutions: dict[str, Evolution] = defaultdict(Evolution)
@@ -64,9 +71,16 @@ class Reporter:
         self._undrawn = 1 if self._drew else self._undrawn + 1
         self._drew = False
 
-    def draws(self, trainer: pl.Trainer) -> bool:
-        """Whether pictures of this validation are drawn; the same on every process."""
+    def due(self, trainer: pl.Trainer) -> bool:
+        """Whether pictures of this validation are to be drawn. Only rank 0 may have a logger: ask no other."""
         return self._reports(trainer) and (trainer.state.fn != "fit" or self._undrawn >= self.every_n_epochs)
+
+    def share(self, tracker: LoaderTracker) -> Shown:
+        """Returns this process's part of the samples drawn, and the outcomes of all its samples."""
+        if not self.num_images:
+            return Explained(), []
+        found = tracker.found
+        return found.part(0, tracker.selection.share(self.num_images) if self.drawing else 0), _outcomes(found)
 
     def report(
         self,
@@ -76,35 +90,31 @@ class Reporter:
         values: Iterable[str],
         settings: Callable[[], Settings],
     ) -> None:
-        """Report the validation of one loader. Collective call.
+        """Report the validation of one loader, on rank 0; elsewhere nothing is done.
 
         Args:
             trainer: in a validation or test that is about to end.
-            tracker: results of the loader.
+            tracker: results of the loader, after `compute`, with `shown`.
             suffix: last part of every tag.
             values: names of the keys that are logged.
             settings: returns the settings of SESS and of the callback; called only where they are written.
         """
-        if not self._reports(trainer):
+        if not trainer.is_global_zero or not self._reports(trainer):
             return
-        introduces, draws = suffix not in self._introduced, self.draws(trainer)
+        introduces, draws = suffix not in self._introduced, self.drawing
         self._drew = self._drew or draws
         self._introduced.add(suffix)
         curves = tracker.curves(trainer.strategy) if draws else {}
-        drawn = tracker.found.part(0, tracker.selection.share(self.num_images) if draws else 0)
-        parts = gathered((drawn, _outcomes(tracker.found)) if draws or introduces else None, trainer.world_size)
-        if not trainer.is_global_zero:
-            return
         display = self.display._replace(class_names=class_names_of(getattr(trainer, "datamodule", None)))
         self._lay_out(trainer, suffix, values)
         if not draws and not introduces:
             return
-        outcomes = [outcome for _, one in parts for outcome in one]
+        outcomes = [outcome for _, one in tracker.shown for outcome in one]
         if introduces:
             samples = [(outcome.place, display.name(outcome.label)) for outcome in outcomes]
             text = run_text(*settings(), samples, tracker.selection.how)
             log_text(trainer.loggers, self._tag(RUN, suffix), text, trainer.global_step)
-        found = interleaved([one for one, _ in parts]).part(0, self.num_images)
+        found = interleaved([one for one, _ in tracker.shown]).part(0, self.num_images)
         if draws and len(found):
             self._draw_maps(trainer, found, suffix, display)
             self._draw_numbers(trainer, curves, outcomes if tracker.hit_rule.measured else [], suffix, display)

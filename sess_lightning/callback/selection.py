@@ -61,22 +61,42 @@ class SampleSelection:
             )
         self.positions = frozenset(chosen)
         self._rank, self._world_size, self._length = rank, world_size, length
+        self._chosen_by = {
+            "num_samples": num_samples,
+            "seed": seed,
+            "indices": None if indices is None else [int(i) for i in indices],
+            "world_size": world_size,
+        }
         self._passed = 0
 
-    def state(self) -> dict[str, Any]:
-        """Returns the positions, and the number of processes when they were chosen, for a checkpoint."""
-        return {"positions": sorted(self.positions), "world_size": self._world_size}
+    def state(self, positions: Sequence[list[int]]) -> dict[str, Any]:
+        """Returns the positions and what they were chosen by, for a checkpoint.
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take over the positions of a checkpoint, which holds those of process 0.
-
-        The other processes choose by the seed, which gives the same positions as before. If the number of processes
-        differs, or a position is beyond the length of the loader, the choice by seed stays.
+        Args:
+            positions: those of every process.
         """
-        found = self._length is None or max(state["positions"], default=0) < self._length
-        if self._rank == 0 and self._world_size == state["world_size"] and found:
-            self.positions = frozenset(state["positions"])
-            self.how = "They are those of the training that is resumed."
+        return {"positions": positions[0], "others": list(positions[1:]), **self._chosen_by}
+
+    def restore(self, state: dict[str, Any]) -> str | None:
+        """Take over the positions of a checkpoint, where they were chosen by the same arguments; else keep the own.
+
+        Checkpoints of earlier versions hold those of process 0 only and no arguments: they are taken over by a single
+        process that follows as many samples.
+
+        Returns:
+            Why they were not taken over, or `None`.
+        """
+        differing = [name for name, value in self._chosen_by.items() if name in state and state[name] != value]
+        if differing:
+            return " and ".join(f"{name} was {state[name]} and is {self._chosen_by[name]}" for name in differing)
+        if "others" not in state and (self._world_size > 1 or len(state["positions"]) != len(self.positions)):
+            return "an earlier version of sess_lightning wrote it, which kept those of one process"
+        mine = [state["positions"], *state.get("others", [])][self._rank]
+        if self._length is not None and max(mine, default=-1) >= self._length:
+            return f"the validation set has {self._length} samples for this process, too few for some of them"
+        self.positions = frozenset(mine)
+        self.how = "They are those of the training that is resumed."
+        return None
 
     def share(self, count: int) -> int:
         """Returns how many of the first `count` samples, taken from all processes in turn, belong to this process."""

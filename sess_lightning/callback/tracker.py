@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from sess_lightning.callback.exchange import States, states_of, synchronise
 from sess_lightning.callback.explainer import Explained, Place
 from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import (
     BASE,
     KEYS,
     NUM_SAMPLES,
-    SECONDS,
     VALID_FRACTION,
     check_name,
     differences,
@@ -41,6 +41,24 @@ Curves = dict[str, dict[str, tuple[Tensor, float]]]
 _OUTSIDE_INFERENCE = torch.inference_mode(False)
 
 
+class Measured(NamedTuple):
+    """What one process has measured of a loader, for the others: numbers and the states of the metrics.
+
+    Attributes:
+        explained: number of samples explained.
+        valid: number of them with a valid map.
+        annotated: whether the batches hold objects; `None` if there was no batch.
+        positions: of `SampleSelection`, in order.
+        states: of the metrics, where there are several processes.
+    """
+
+    explained: int
+    valid: int
+    annotated: bool | None
+    positions: list[int]
+    states: list[States]
+
+
 class LoaderTracker:
     """The followed samples of one loader, and the results of the current validation.
 
@@ -55,6 +73,7 @@ class LoaderTracker:
         images: those of the followed samples, with all their bits.
         places: process, batch and position in the batch of each followed sample.
         rows: with `forward_fn`, what `batch_row` took of each sample's batch.
+        shown: what the reporter draws of this validation, by process.
         unfit: what to tell about metrics whose value cannot be logged, a sentence by kind.
     """
 
@@ -72,6 +91,7 @@ class LoaderTracker:
         self.images = TensorStore()
         self.places: list[Place] = []
         self.rows: list[Any] = []  # of the batches that the samples came in, where the model needs them
+        self.shown: list[Any] = []
         self.unfit: dict[str, str] = {}
         self._labels: list[int] = []
         self._objects: list[Objects | None] = []
@@ -96,6 +116,7 @@ class LoaderTracker:
         self._next = 0  # samples before this one have been due
         self._parts: list[Explained] = []  # without images and maps of all samples
         self._found: Explained | None = None
+        self.shown = []
         self.seconds = 0.0
         self.pace.begin()
         for collection in self._metrics.values():
@@ -194,25 +215,35 @@ class LoaderTracker:
         return before if any(one is not None for one in before) else None
 
     @_OUTSIDE_INFERENCE
-    def compute(self, strategy: Strategy) -> dict[str, Tensor]:
-        """Returns the values to log by name of the key, the same on all processes. Collective call."""
+    def measured(self, world_size: int) -> Measured:
+        """Returns what the processes exchange at the end of a validation."""
+        valid = sum(int(part.valid.sum()) for part in self._parts)
+        states = [states_of(collection) for collection in self._metrics.values()] if world_size > 1 else []
+        return Measured(self.explained, valid, self.annotated, sorted(self.selection.positions), states)
+
+    @_OUTSIDE_INFERENCE
+    def compute(self, strategy: Strategy, parts: Sequence[Measured]) -> dict[str, float]:
+        """Returns the values by name of the key, also such as are not finite.
+
+        Args:
+            strategy: of the trainer.
+            parts: `measured` of all processes.
+        """
         device = strategy.root_device
-        counted = self.explained, sum(int(part.valid.sum()) for part in self._parts)
-        counts = torch.tensor(counted, dtype=torch.float32, device=device)
-        total, valid = strategy.reduce(counts, reduce_op="sum")
         values: dict[str, Tensor] = {}
-        for prefix, collection in self._metrics.items():
+        for number, (prefix, collection) in enumerate(self._metrics.items()):
+            if len(parts) > 1:
+                synchronise(collection, [part.states[number] for part in parts])
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*compute.* method of metric .* was called before")
                 computed = collection.to(device).compute()
             values.update({f"{prefix}{key_name(name)}": value for name, value in self._scalars(computed, device)})
             values.update(differences(values, prefix))
-        values = {name: value for name, value in values.items() if torch.isfinite(value)}
-        values[SECONDS.name] = torch.tensor(self.seconds, device=device)
-        values[NUM_SAMPLES.name] = total
+        found = {name: float(value) for name, value in values.items()}
+        found[NUM_SAMPLES.name] = total = float(sum(part.explained for part in parts))
         if total:
-            values[VALID_FRACTION.name] = valid / total
-        return values
+            found[VALID_FRACTION.name] = sum(part.valid for part in parts) / total
+        return found
 
     def _scalars(self, computed: Mapping[str, Any], device: torch.device) -> Iterator[tuple[str, Tensor]]:
         for name, value in computed.items():
@@ -231,7 +262,7 @@ class LoaderTracker:
     def curves(self, strategy: Strategy) -> Curves:
         """Returns mean curves `(steps + 1,)` on the CPU and their areas, by mode and `"SESS"` or `"base"`.
 
-        Collective call, after `compute`.
+        Call it after `compute`, which brings in the samples of the other processes.
         """
         curves: Curves = {}
         for prefix, collection in self._metrics.items():

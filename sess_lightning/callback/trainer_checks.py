@@ -26,6 +26,22 @@ def refuse_sharding(strategy: Any) -> None:
         )
 
 
+def refuse_empty_loaders(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Refuse several processes of which one may have no batch: it would skip validations, and the others wait for it.
+
+    Raises:
+        MisconfigurationException: if the module or the data module allows it.
+    """
+    name = "allow_zero_length_dataloader_with_multiple_devices"
+    for owner in (pl_module, getattr(trainer, "datamodule", None)):
+        if trainer.world_size > 1 and getattr(owner, name, False):
+            raise MisconfigurationException(
+                f"SESSCallback does not work with {type(owner).__name__}.{name}=True on {trainer.world_size} "
+                "processes: one without a batch skips the validation, and the others wait for it. Leave it False "
+                "and give every process at least one batch, e.g. by Lightning's distributed sampler, or use one device."
+            )
+
+
 def monitor_warnings(trainer: pl.Trainer, prefix: str) -> Iterator[str]:
     """Yields a warning for every monitor of this callback's keys that would not work in this `fit`.
 

@@ -16,19 +16,20 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from sess_lightning.callback.exchange import Exchange, combined
 from sess_lightning.callback.explainer import Explained, Explainer, TargetRule
 from sess_lightning.callback.forward_view import ForwardFn, ForwardView, batch_row
 from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import SECONDS, VALID_FRACTION
 from sess_lightning.callback.loaders import check_choices, evaluation_loaders
 from sess_lightning.callback.logged_value import log_value
-from sess_lightning.callback.monitors import check_loaders, check_pointing, check_values, monitors_of
-from sess_lightning.callback.reporter import Reporter, Settings
+from sess_lightning.callback.monitors import MonitorPause, check_batches, check_values, monitors_of
+from sess_lightning.callback.reporter import Reporter, Settings, Shown
 from sess_lightning.callback.run_text import sess_settings, settings_of
 from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on, notes_on_boxes
 from sess_lightning.callback.sample_rows import DisplayOptions
 from sess_lightning.callback.selection import SampleSelection
-from sess_lightning.callback.tracker import LoaderTracker
+from sess_lightning.callback.tracker import LoaderTracker, Measured
 from sess_lightning.forwarding import model_logits
 from sess_lightning.memory import BatchLimit
 from sess_lightning.probing import default_batch_size, probe
@@ -73,17 +74,36 @@ class ValidationWork(Callback):
         self.last_results: dict[int, Explained] = {}
         self._trackers: dict[int, LoaderTracker] = {}
         self.reporter = self._new_reporter()
-        self._resumed: dict[int, dict[str, Any]] = {}
-        self._proven = False  # one validation went well: later failures warn
-        self._failed = False
+        self._pause = MonitorPause()
+        self._start_stage(1)
         self._limit = BatchLimit(
             "SESSCallback", "Pass SESS(batch_size=) from the start, or follow fewer num_samples.", rank_zero_warn
         )
         self._said: set[str] = set()
         self._view: ForwardView | None = None  # of the module, with `forward_fn`
 
+    def _start_stage(self, world_size: int) -> None:
+        """Forget the last `fit`, `validate` or `test`: the next chooses its own samples and must prove itself."""
+        self._trackers, self._view, self.last_results = {}, None, {}
+        self.reporter = self._new_reporter()
+        self._exchange = Exchange(world_size, self.on_error == "raise")
+        self._resumed: dict[int, dict[str, Any]] = {}  # what the checkpoint says was followed, by loader
+        self._followed: dict[int, dict[str, Any]] = {}  # for the next checkpoint
+        self._logged: set[str] = set()
+        self._pause.end()
+
     def _begin(self, trainer: pl.Trainer) -> None:
-        self._failed = False
+        """Start a validation. Collective call."""
+        self._exchange.error = None
+        drawing = False
+        with self._exchange.guarded():
+            self._begin_trackers(trainer)
+            drawing = self.reporter.due(trainer)
+        # Rank 0 writes, so it decides: the others may have no logger. No rank can miss this call: every one comes to
+        # every validation (a loader that may be empty on one is refused in `setup`), and what failed above is caught.
+        self.reporter.drawing = trainer.strategy.broadcast(drawing)
+
+    def _begin_trackers(self, trainer: pl.Trainer) -> None:
         self.last_results = {}  # of the validation that begins: no older one is taken for it, nor kept in memory
         self.reporter.begin()
         if trainer.sanity_checking:
@@ -94,7 +114,7 @@ class ValidationWork(Callback):
                 continue
             if loader in self._trackers and not self._trackers[loader].broken:
                 self._trackers[loader].begin()
-            else:  # also on a process that will see no batch: computing the values is a collective call
+            else:
                 self._trackers[loader] = self._new_tracker(trainer, loader)
 
     def _capture(self, batch: Any, batch_idx: int, loader: int) -> None:
@@ -103,7 +123,7 @@ class ValidationWork(Callback):
         if tracker is None or tracker.complete or tracker.broken:
             return
         tracker.broken = True  # unless it ends well
-        with self._guarded(), tracker.timed():
+        with self._exchange.guarded(), tracker.timed():
             samples = (self.batch_to_samples or batch_to_samples)(batch)
             tracker.annotated = tracker.annotated or samples.objects is not None
             self._note(notes_on(samples, self.sess.activation))
@@ -135,24 +155,29 @@ class ValidationWork(Callback):
             world_size=1 if trainer.sanity_checking else trainer.world_size,
         )
         if loader in self._resumed and not (trainer.sanity_checking or trainer.testing) and self.indices is None:
-            selection.restore(self._resumed[loader])
+            differs = selection.restore(self._resumed[loader])
+            if differs:
+                self._warn_once(
+                    "resumed",
+                    f"SESSCallback chooses the samples to follow anew, not those of the checkpoint: {differs}.",
+                )
         return LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
 
     def _explain(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int, loader: int) -> None:
         """Explain the samples that are due at this batch, with the weights that the validation itself uses."""
         tracker = self._trackers.get(loader)
-        if tracker is None or self._failed:
+        if tracker is None or self._exchange.error:
             return
         last = batch_idx + 1 >= evaluation_loaders(trainer)[loader].num_batches
         due = tracker.due(batch_idx, last)
-        drawn = tracker.selection.share(self.num_images) if self.reporter.draws(trainer) else 0
-        while due and not self._failed:
+        drawn = tracker.selection.share(self.num_images) if self.reporter.drawing else 0
+        while due and not self._exchange.error:
             count = self._affordable(loader, len(due))
             if count == 0:
                 return
             part, due = due[:count], due[count:]
             before = tracker.seconds
-            with self._guarded(), tracker.timed(), self._probing(trainer, pl_module) as model:
+            with self._exchange.guarded(), tracker.timed(), self._probing(trainer, pl_module) as model:
                 for numbers in self._together(tracker, part):
                     if self._view is not None:
                         self._view.row = tracker.rows[numbers[0]]
@@ -198,39 +223,65 @@ class ValidationWork(Callback):
         tracker.update(lambda images: model_logits(model, images.clone()), found, squashed, numbers)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Exchange what was measured, compute, draw and log it. Collective call.
+
+        No rank can miss an exchange: all come here, what fails before is told in it, and whether there is a second one
+        follows from the first alone.
+        """
         several = len(evaluation_loaders(trainer)) > 1
-        if trainer.state.fn == "fit" and not self._proven:
-            self._check_monitors(trainer, several)
+        stale = f" `{self.prefix}/...` has no new values, so monitors skip it too." if self._logged else ""
+        suffixes = {number: f"/dataloader_idx_{number}" if several else "" for number in sorted(self._trackers)}
+        first = trainer.state.fn == "fit" and not self._exchange.proven
+        parts = self._exchange(lambda: self._parts(trainer.world_size), stale)
+        if parts is not None and first:
+            annotated = {n: {one[n][0].annotated for one in parts} for n in suffixes}  # the same everywhere
+            check_batches(monitors_of(trainer, self.prefix), self.prefix, suffixes, annotated, several)
         if trainer.sanity_checking:
             self._trackers = {}
             return
-        failures = trainer.strategy.reduce(
-            torch.tensor(float(self._failed), device=trainer.strategy.root_device), reduce_op="sum"
-        )
+        results = self._exchange(lambda: self._values(trainer, parts, suffixes), stale) if parts is not None else None
         logged: set[str] = set()
-        for number, tracker in sorted(self._trackers.items()):
-            suffix = f"/dataloader_idx_{number}" if several else ""
+        for number, suffix in suffixes.items():
+            tracker = self._trackers[number]
             tracker.complete = True
-            values: dict[str, Tensor] = {}
-            if not failures:
-                with self._guarded():  # the states are the same on all processes, so a failure here is one on all
-                    values = tracker.compute(trainer.strategy)
-                self._note(tracker.unfit.items())
-            if not values:
+            if parts is None or results is None:
                 continue
+            values = combined([one[number] for one in results])
+            self._followed[number] = tracker.selection.state([one[number][0].positions for one in parts])
             self._close_pace(tracker, suffix)
-            self._check_normalization(tracker)
             self.last_results[number] = tracker.found
             if not values.get(VALID_FRACTION.name):
                 self._warn_of_constant_maps(trainer, pl_module, tracker)
-            self._draw(trainer, tracker, suffix, values)
-            values[SECONDS.name] = torch.full_like(values[SECONDS.name], tracker.seconds)  # with the drawing
             for name, value in values.items():
-                log_value(trainer, pl_module, f"{self.prefix}/{name}{suffix}", value)
-            logged |= {f"{self.prefix}/{name}{suffix}" for name in values}
-        if trainer.state.fn == "fit" and not self._proven and not failures:
+                key = f"{self.prefix}/{name}{suffix}"
+                log_value(trainer, pl_module, key, torch.tensor(value, device=trainer.strategy.root_device))
+                logged.add(key)
+        # What was logged before and is not now would still be there, and monitors would take it for new.
+        self._pause.renew(trainer, self._logged - logged)
+        self._logged |= logged
+        if first:
             check_values(monitors_of(trainer, self.prefix), self.prefix, logged)
-        self._proven = self._proven or not failures
+        self._exchange.proven = self._exchange.proven or results is not None
+
+    def _parts(self, world_size: int) -> dict[int, tuple[Measured, Shown]]:
+        """What this process tells the others, by loader."""
+        return {n: (one.measured(world_size), self.reporter.share(one)) for n, one in self._trackers.items()}
+
+    def _values(
+        self, trainer: pl.Trainer, parts: Sequence[Mapping[int, tuple[Measured, Shown]]], suffixes: Mapping[int, str]
+    ) -> dict[int, dict[str, float]]:
+        """Compute and draw what all processes have measured; returns the values by loader and name of the key."""
+        found = {}
+        for number, suffix in suffixes.items():
+            tracker = self._trackers[number]
+            with tracker.timed():
+                values = tracker.compute(trainer.strategy, [one[number][0] for one in parts])
+                self._note(tracker.unfit.items())
+                self._check_normalization(tracker)
+                tracker.shown = [one[number][1] for one in parts]
+                self._draw(trainer, tracker, suffix, combined([values, {SECONDS.name: 0.0}]))
+            found[number] = {**values, SECONDS.name: tracker.seconds}  # with the drawing
+        return found
 
     def _close_pace(self, tracker: LoaderTracker, suffix: str) -> None:
         """Settle how many samples the validations to come explain, and say where `max_seconds` leaves some out."""
@@ -244,14 +295,6 @@ class ValidationWork(Callback):
                 f"SESSCallback keeps to max_seconds={self.max_seconds}: validations{suffix and f' of {suffix[1:]}'} "
                 f"{why} {tracker.explained} of {before} samples, always the same; see `{self.prefix}/num_samples`."
             )
-
-    def _check_monitors(self, trainer: pl.Trainer, several: bool) -> None:
-        """Before training where there is a sanity check: do the loaders and batches have what is monitored?"""
-        monitors = monitors_of(trainer, self.prefix)
-        check_loaders(monitors, self.prefix, self._trackers, several)
-        for number, tracker in self._trackers.items():
-            if tracker.annotated is False:
-                check_pointing(monitors, self.prefix, f"/dataloader_idx_{number}" if several else "")
 
     def _warn_of_constant_maps(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, tracker: LoaderTracker
@@ -281,32 +324,25 @@ class ValidationWork(Callback):
         )
 
     def _draw(self, trainer: pl.Trainer, tracker: LoaderTracker, suffix: str, values: Iterable[str]) -> None:
-        """Send pictures, text and charts to the loggers. Collective call."""
+        """Send pictures, text and charts to the loggers. After a first good validation a failure only warns."""
 
         def settings() -> Settings:
             return sess_settings(self.sess, tracker.first_images(1)), settings_of(self, leave_out=("sess",))
 
-        with self._guarded(), tracker.timed():
+        try:
             self.reporter.report(trainer, tracker, suffix, values, settings)
             for complaint in self.reporter.complaints():
                 self._warn_once(complaint, complaint)
+        except Exception:
+            if self._exchange.raises:
+                raise
+            rank_zero_warn(f"SESSCallback failed and does not draw this validation:\n{traceback.format_exc()}")
 
     def _new_reporter(self) -> Reporter:
         display = DisplayOptions(self.mean, self.std, HitRule(self.metrics).tolerance, bands=self.bands)
         return Reporter(self.prefix, self.num_images, self.every_n_epochs, display, self.save_dir)
 
     # ------------------------------------------------------------------------------------------------- around the model
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """After a first good validation, turn an exception into a warning and skip the rest of this validation."""
-        try:
-            yield
-        except Exception:
-            if not self._proven or self.on_error == "raise":
-                raise
-            self._failed = True
-            rank_zero_warn(f"SESSCallback failed and skips this validation:\n{traceback.format_exc()}")
 
     @contextmanager
     def _probing(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[nn.Module]:
@@ -341,8 +377,7 @@ class ValidationWork(Callback):
             return
         tracker.checked = True
         images = tracker.first_images(_CHECKED_IMAGES)
-        with self._guarded():
-            misfit = normalization_misfit(*drawn_channels(images, self.mean, self.std, self.bands))
+        misfit = normalization_misfit(*drawn_channels(images, self.mean, self.std, self.bands))
         if misfit:
             bands = self.bands is None and images[0].shape[0] not in (1, 3)
             hint = " bands= says which channels are drawn as red, green and blue." if bands else ""
