@@ -12,13 +12,22 @@ from torch import Tensor
 
 from sess_lightning.callback.evolution import Evolution
 from sess_lightning.callback.explainer import Explained, Place, interleaved
-from sess_lightning.callback.keys import CURVES, EVOLUTION, KEYS, MAPS, POINTING_PER_CLASS, RUN, Tag, metric_charts
+from sess_lightning.callback.keys import (
+    CURVES,
+    EVOLUTION,
+    KEYS,
+    MAPS,
+    POINTING_PER_CLASS,
+    RUN,
+    Tag,
+    full_name,
+    metric_charts,
+)
 from sess_lightning.callback.loggers import log_folder, log_image, log_layout, log_text
 from sess_lightning.callback.run_text import run_text
 from sess_lightning.callback.sample_rows import DisplayOptions, draw_grid, map_rows
 from sess_lightning.callback.saving import new_folder, save_evolution, save_validation
 from sess_lightning.callback.tracker import Curves, LoaderTracker
-from sess_lightning.class_names import class_names_of
 from sess_lightning.render import Bar, Line, bars_figure, curves_figure
 
 Settings = tuple[Mapping[str, Any], Mapping[str, Any]]
@@ -105,14 +114,14 @@ class Reporter:
         self._drew = self._drew or draws
         self._introduced.add(suffix)
         curves = tracker.curves(trainer.strategy) if draws else {}
-        display = self.display._replace(class_names=class_names_of(getattr(trainer, "datamodule", None)))
+        display = self.display._replace(class_names=tracker.class_names.names)
         self._lay_out(trainer, suffix, values)
         if not draws and not introduces:
             return
         outcomes = [outcome for _, one in tracker.shown for outcome in one]
         if introduces:
             samples = [(outcome.place, display.name(outcome.label)) for outcome in outcomes]
-            text = run_text(*settings(), samples, tracker.selection.how)
+            text = run_text(*settings(), samples, tracker.selection.how, tracker.photo_names)
             log_text(trainer.loggers, self._tag(RUN, suffix), text, trainer.global_step)
         found = interleaved([one for one, _ in tracker.shown]).part(0, self.num_images)
         if draws and len(found):
@@ -184,7 +193,7 @@ class Reporter:
             self._show(trainer, POINTING_PER_CLASS, suffix, _bars(classes, f"pointing accuracy by class, {title}"))
 
     def _tag(self, tag: Tag, suffix: str) -> str:
-        return f"{self.prefix}/{tag.name}{suffix}"
+        return full_name(tag.name, self.prefix, suffix)
 
     def _show(self, trainer: pl.Trainer, kind: Tag, suffix: str, picture: Tensor) -> str:
         tag = self._tag(kind, suffix)
