@@ -1,17 +1,33 @@
 """`SESSCallback(photos=)`: photos of one's own are watched in fit, validate and test, whatever the validation gives."""
 
+import csv
 import json
+import re
 
+import jsonargparse
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
+import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torchvision.datasets import ImageFolder
+from torchvision.models import get_model
+from torchvision.transforms import v2
 
 from sess_lightning import SESS, SESSCallback
 from sess_lightning.callback.keys import PHOTOS
+from sess_lightning.data import CocoPhotos
+from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from tests.helpers.data_trees import write_photo
 from tests.helpers.nets import seeded
 from tests.helpers.photo_folder import write_photos
+from tests.helpers.processes import two_devices
 from tests.helpers.training import BOOKS, METRICS, POINTING, Module, Pictures, keys, loader, run, sess_keys, trainer
 
 QUICK = {"num_images": 1, "num_samples": 4}
@@ -39,8 +55,6 @@ def test_photos_are_watched_instead_of_batches(folder, tmp_path):
 
 def test_the_numbers_are_those_of_the_photos_as_batches(folder, tmp_path):
     """The same photos out of a loader, explained with the same window: nothing else may differ."""
-    from sess_lightning.data import CocoPhotos
-
     sess, module = SESS(num_scales=2, window_size=32), Module()
     data = CocoPhotos(str(folder), batch_size=2)
     t = trainer(tmp_path, SESSCallback(sess, num_images=0))
@@ -167,18 +181,6 @@ def test_a_training_that_is_resumed_follows_the_same_photos(tmp_path):
     assert len(other.last_result) == 4
 
 
-class Squares(Dataset):
-    """Class folders' worth of crops: as ImageFolder gives them, with `classes`."""
-
-    classes = ("class 0", "class 1", "class 2", "class 3")
-
-    def __len__(self):
-        return 8
-
-    def __getitem__(self, i):
-        return seeded(i, 3, 32, 32), i % 4
-
-
 def test_what_is_wrong_is_said_before_training(folder, tmp_path):
     class Untrained(Module):
         def training_step(self, batch, batch_idx):
@@ -227,3 +229,99 @@ def test_monitors_of_photos(folder, tmp_path):
     callback = watching(folder, dataloaders=[0])
     trainer(tmp_path, callback, best, enable_checkpointing=True).fit(Module(), loader(), loader())
     assert best.best_model_score is not None
+
+
+class FineTuned(pl.LightningModule):
+    """A torchvision network with a new head, as in any tutorial."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = get_model("mobilenet_v3_small", weights=None)
+        self.net.classifier[-1] = nn.Linear(1024, 3)
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_acc", (self(batch[0]).argmax(1) == batch[1]).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1e-3)
+
+
+def test_fine_tuning_on_class_folders_while_boxed_photos_are_watched(folder, tmp_path):
+    """One line more than without it; the folders name the classes, in another order than the photos count them."""
+    for i, name in enumerate(("class 2", "class 0", "class 1")):
+        for j in range(2):
+            write_photo(tmp_path / "crops" / name / f"{j}.png", 70, 90, 2 * i + j)
+    floats = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    data = ImageFolder(str(tmp_path / "crops"), v2.Compose([v2.Resize(64), v2.CenterCrop(64), *floats]))
+    best = ModelCheckpoint(tmp_path / "best", "{sess/pointing_acc:.2f}", monitor="sess/pointing_acc", mode="max")
+    callback = SESSCallback(photos=str(folder), num_images=2, save_dir=str(tmp_path / "pictures"))
+    t = trainer(tmp_path, callback, best, enable_checkpointing=True, logger=CSVLogger(tmp_path / "log"), max_epochs=1)
+    t.fit(FineTuned(), DataLoader(data, batch_size=3, shuffle=True), DataLoader(data, batch_size=3))
+    assert t.callback_metrics["sess/num_samples"] == 5
+    assert best.best_model_score == t.callback_metrics["sess/pointing_acc"]
+    assert callback.last_result.targets.tolist() == [1, 1, 0, 0, 2]
+    (log,) = (tmp_path / "log").rglob("metrics.csv")
+    assert any(row["sess/pointing_acc"] for row in csv.DictReader(log.open()))
+    assert list((tmp_path / "pictures").rglob("sess_evolution*.gif"))
+
+
+class Save(pl.Callback):
+    """Writes what was logged, as spawned processes take their trainer with them."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def on_validation_end(self, trainer, pl_module):
+        if trainer.is_global_zero:
+            self.file.write_text(json.dumps({k: float(v) for k, v in trainer.callback_metrics.items()}))
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+def test_two_processes_log_and_draw_what_one_does(folder, tmp_path):
+    """Three of five photos: the first process has two of them."""
+    values = []
+    for name, options in (("one", {}), ("two", two_devices())):
+        callback = watching(folder, num_samples=3, num_images=3, save_dir=str(tmp_path / name))
+        t = trainer(tmp_path, callback, Save(tmp_path / f"{name}.json"), **options)
+        t.validate(Module(), loader(), verbose=False)
+        values.append(json.loads((tmp_path / f"{name}.json").read_text()))
+    one, two = values
+    assert set(one) == set(two) == keys(METRICS | POINTING)
+    assert two["sess/num_samples"] == 3
+    for key in set(one) - {"sess/seconds"}:
+        assert two[key] == pytest.approx(one[key], abs=1e-5), key
+    first, second = (np.load(next((tmp_path / name).rglob("*.npz"))) for name in ("one", "two"))
+    for name in first:
+        np.testing.assert_allclose(first[name], second[name], atol=1e-5)
+
+
+def test_the_text_of_the_run_says_what_is_watched(folder, tmp_path):
+    logger = TensorBoardLogger(tmp_path)
+    t = trainer(tmp_path, watching(folder, num_samples=2), logger=logger, max_epochs=1)
+    t.fit(Module(), loader(), loader())
+    events = EventAccumulator(logger.log_dir)
+    events.Reload()
+    text = events.Tensors("sess/run/text_summary")[0].tensor_proto.string_val[0].decode().replace("\\", "")
+    assert f"| photos | the COCO-format folder {folder} |" in text
+    assert f"| class_names | 3, from the COCO-format folder {folder}: class 0, class 1, class 2 |" in text
+    assert "| sample | photo | label |" in text
+    assert len(re.findall(r"^\| \d \| \d\.png \| class \d \|", text, flags=re.MULTILINE)) == 2
+
+
+def test_photos_in_yaml(folder, tmp_path):
+    """`photos: path`, as an argument of the callback in a file of settings."""
+    parser = jsonargparse.ArgumentParser()
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(SESSCallback, "watch")
+    settings = {"photos": str(folder), "class_names": ["class 1", "class 0", "class 2"], "num_samples": 2}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"watch": settings}))
+    callback = parser.instantiate_classes(parser.parse_args([f"--config={tmp_path / 'config.yaml'}"])).watch
+    run(tmp_path, callback)
+    assert len(callback.last_result) == 2
+    assert callback.photos == str(folder)
