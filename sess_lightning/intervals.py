@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -41,13 +41,21 @@ def bootstrap(photos: int, statistic: Callable[[np.ndarray], np.ndarray], seed: 
     value = float(statistic(np.ones((1, photos)))[0])
     if not photos:
         return Interval(value, np.nan, np.nan)
+    return Interval(value, *_percentiles(resampled(photos, statistic, seed)))
+
+
+def resampled(photos: int, statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> np.ndarray:
+    """Returns a statistic, as in `bootstrap` but of any shape `(R, ...)`, of 2000 resamples of the photos."""
     generator = np.random.default_rng(seed)
     share = np.full(photos, 1 / photos)
     drawn = (generator.multinomial(photos, share, size=_AT_ONCE) for _ in range(_REPEATS // _AT_ONCE))
-    figures = np.concatenate([statistic(some.astype(float)) for some in drawn])
+    return np.concatenate([statistic(some.astype(float)) for some in drawn])
+
+
+def _percentiles(figures: np.ndarray) -> tuple[float, float]:
     figures = figures[np.isfinite(figures)]
     low, high = np.percentile(figures, [2.5, 97.5]) if len(figures) else (np.nan, np.nan)
-    return Interval(value, float(low), float(high))
+    return float(low), float(high)
 
 
 def mean_interval(values: np.ndarray) -> Interval:
@@ -60,6 +68,27 @@ def mean_interval(values: np.ndarray) -> Interval:
     filled = np.where(there, values, 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return bootstrap(len(values), lambda drawn: (drawn @ filled) / (drawn @ there))
+
+
+def mean_intervals(columns: Mapping[str, np.ndarray]) -> dict[str, Interval]:
+    """Returns `mean_interval` of each column `(photos,)`; the resamples are drawn only once for all of them.
+
+    Example:
+        >>> mean_intervals({"a": np.array([1.0, 1.0, 1.0]), "b": np.array([0.0, np.nan, 2.0])})["b"].value
+        1.0
+    """
+    if not any(map(len, columns.values())):
+        return {name: Interval(np.nan, np.nan, np.nan) for name in columns}
+    values = np.stack(list(columns.values()), 1)
+    there = np.isfinite(values)
+    filled = np.where(there, values, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        figures = resampled(len(values), lambda drawn: (drawn @ filled) / (drawn @ there))
+        means = filled.sum(0) / there.sum(0)
+    return {
+        name: Interval(float(mean), *_percentiles(figures[:, number]))
+        for number, (name, mean) in enumerate(zip(columns, means, strict=True))
+    }
 
 
 def class_mean_interval(hits: np.ndarray, counts: np.ndarray) -> Interval:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from torchvision import tv_tensors
 
 from sess_lightning.samples import Samples, batch_to_samples
 from tests.helpers.nets import seeded
@@ -137,3 +138,25 @@ def test_what_is_refused(batch, error, says):
 
 def test_a_signal_is_an_image_of_one_column():
     assert len(batch_to_samples((torch.zeros(2, 12, 100, 1), torch.tensor([0, 1])))) == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "refused"),
+    [((5, 7, 3), True), ((7, 5, 4), True), ((4, 7, 3), False), ((7, 4, 3), False), ((7, 7, 5), False)],
+)
+def test_small_images_may_have_any_shape(shape, refused):
+    """A network may take 5 x 7 pixels of 3 channels or 5 channels of 7 x 3: from 5 rows and columns on it is told."""
+    batch = torch.zeros(2, *shape), torch.tensor([0, 1])
+    if refused:
+        with pytest.raises(ValueError, match="channels first"):
+            batch_to_samples(batch)
+    else:
+        assert len(batch_to_samples(batch)) == 2
+
+
+@pytest.mark.parametrize("canvas", [(8, 9), (9, 8), (80, 90)])
+def test_boxes_of_another_canvas_are_noted(canvas):
+    boxes = tv_tensors.BoundingBoxes([[1.0, 1, 4, 4]], format="XYXY", canvas_size=canvas)
+    batch = torch.zeros(2, 3, 8, 9), [{"boxes": boxes, "labels": torch.tensor([1])} for _ in range(2)]
+    notes = batch_to_samples(batch).notes
+    assert (f"{canvas[0]} x {canvas[1]} pixels" in str(notes)) == (canvas != (8, 9))

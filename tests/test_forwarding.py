@@ -127,6 +127,28 @@ def test_an_output_that_is_no_logits_is_said_once(model, message):
         model_logits(model, images(seed=1))
 
 
+class OfLength(nn.Module):
+    """Rows of a length that is no embedding's, but within a hundredth of one."""
+
+    def __init__(self, length, dtype=torch.float32):
+        super().__init__()
+        self.length, self.dtype = length, dtype
+
+    def forward(self, x):
+        return (nn.functional.normalize(x) * self.length).to(self.dtype)
+
+
+def test_a_length_near_1_is_no_embeddings():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model_logits(ends_in(OfLength(1.002)), images())
+
+
+def test_an_embedding_rounded_to_bfloat16_is_known():
+    with pytest.warns(UserWarning, match="length 1, as an embedding"):
+        model_logits(ends_in(OfLength(1.0, torch.bfloat16)), images())
+
+
 def far_from_unit_length():
     """A linear layer whose rows of output are no embedding by chance, whatever the random state."""
     layer = nn.Linear(8, 8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sess_lightning.intervals import class_mean_interval, mean_interval
+from sess_lightning.intervals import class_mean_interval, mean_interval, mean_intervals
 
 
 def test_the_interval_of_a_mean_is_the_normal_one_for_many_photos():
@@ -38,3 +38,12 @@ def test_the_same_resamples_for_every_figure():
     shifted = mean_interval(values + 1)
     plain = mean_interval(values)
     assert (shifted.low - plain.low, shifted.high - plain.high) == pytest.approx((1, 1))
+
+
+def test_columns_together_are_the_columns_alone():
+    rng = np.random.default_rng(2)
+    columns = {"a": rng.normal(size=30), "b": np.where(rng.random(30) < 0.3, np.nan, rng.normal(size=30))}
+    for name, found in mean_intervals(columns).items():
+        assert found == pytest.approx(mean_interval(columns[name]), abs=1e-12)
+    assert mean_intervals({}) == {}
+    assert format(mean_intervals({"c": np.array([])})["c"], ".1f") == "-"

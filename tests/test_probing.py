@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sess_lightning.probing import probe
+from sess_lightning.probing import default_batch_size, hookable, probe, restored
 from tests.helpers.nets import seeded, small_cnn
 
 
@@ -115,3 +115,48 @@ def test_a_fresh_process_keeps_the_memory_that_layers_free():
     unprobed, probed = map(int, run.stdout.split())
     assert unprobed == pytest.approx(pages, abs=pages / 10)
     assert probed == pytest.approx(0, abs=pages / 10)
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [((224, 224), 4), ((112, 224), 8), ((300, 300), 2), ((448, 448), 1), ((449, 448), 1), ((80, 80), 31), ((8, 8), 32)],
+)
+def test_images_per_forward_hold_as_many_pixels(size, count):
+    assert default_batch_size(torch.device("cpu"), size) == count
+    assert default_batch_size(torch.device("meta"), size) == 64
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_what_others_do_to_a_model_is_undone(frozen):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    model[1].weight.requires_grad_(False)
+    children = list(model)
+
+    def disturb():
+        with restored(model, frozen=frozen):
+            assert [p.requires_grad for p in model.parameters()] == [not frozen, not frozen, False, not frozen]
+            model[0].register_forward_hook(lambda *args: None)
+            model.add_module("more", torch.nn.ReLU())
+            model.requires_grad_(True)
+            raise ValueError("planted")
+
+    with pytest.raises(ValueError, match="planted"):
+        disturb()
+    assert list(model) == children
+    assert not model[0]._forward_hooks
+    assert [p.requires_grad for p in model.parameters()] == [True, True, False, True]
+
+
+def test_modules_that_take_hooks_include_those_in_lists_and_dicts():
+    class Keeper(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.child = torch.nn.ReLU()
+            self.kept = [torch.nn.Sequential(torch.nn.Tanh())], 5
+            self.trunk = [torch.nn.Sequential(torch.nn.Tanh())]
+            self.named = {"a": torch.nn.GELU(), 3: "text"}
+
+    model = torch.nn.Sequential(Keeper())
+    found = hookable(model)
+    assert [type(module).__name__ for module in found] == ["Sequential", "Keeper", "ReLU", "Sequential", "Tanh", "GELU"]
+    assert len(hookable(torch.nn.Sequential(model, model))) == 7

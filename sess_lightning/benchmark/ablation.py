@@ -80,12 +80,17 @@ def ablation(
         out: folder for ablation.csv, .md and .png.
     """
     check_count("num_scales", num_scales)
+    if "," in options.model or "," in options.weights:
+        raise ValueError(
+            f"Expected arguments `model` and `weights` to name one network, but got {options.model!r} with "
+            f"{options.weights!r}."
+        )
     job = Job(NAME, out, options)
     window, batch_size = options.window, options.batch_size
     wanted = ablations(num_scales, window)
     settings = {name: one.algorithms(method, window, batch_size) for name, one in wanted.items()}
     own = {"method": method, "num_scales": num_scales, "window": window}
-    rows = job.walk(_Measure(settings, window, batch_size), own)
+    rows = job.walk(_Measure(settings, window, batch_size), {method: settings["scales"]["1"]}, own)
     if rows is None:
         return
     sections = [f"{job.described()}, {method}, `{options.model}`."]

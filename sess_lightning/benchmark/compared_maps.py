@@ -42,6 +42,28 @@ def parsed_scales(scales: str | None) -> list[int] | list[float] | None:
         ) from error
 
 
+def try_method(sess: SESS, model: nn.Module, method: str, device: torch.device) -> None:
+    """Explain noise before work starts: what a callable of the user's cannot do is said once, not for every photo.
+
+    Args:
+        sess: with a `window_size`.
+        model: any classifier, on `device`.
+        method: dotted path of its base method.
+        device: of the noise.
+
+    Raises:
+        ValueError: if the method fails.
+    """
+    noise = torch.rand(3, *sess.window_for([]), generator=torch.Generator().manual_seed(0)).to(device)
+    try:
+        base_maps(sess, model, noise[None], torch.zeros(1, dtype=torch.long, device=device), [noise])
+    except Exception as error:
+        raise ValueError(
+            f"Expected argument `method` to be the path of a callable (model, images, targets) -> maps, but {method!r} "
+            f"fails on an image of noise: {type(error).__name__} {error}"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Compared:
     """The base methods to compare, each alone and with SESS, as given on the command line.

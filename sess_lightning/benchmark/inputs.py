@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -47,11 +48,16 @@ class BenchmarkPhotos(Dataset[tuple[str, str, Any]]):
         groups: OutputGroups | None = None,
     ) -> None:
         module = _data_module(data, root, network)
-        module.setup("validate")
+        try:
+            module.setup("validate")
+        except (ValueError, OSError) as error:
+            raise ValueError(f"The photos of argument `data`, {data!r}, cannot be used: {error}") from error
         self._group_of = None if groups is None else groups.of_labels(module.class_names)
         self._samples: PhotoDataset = module.val_dataloader().dataset
         self._keys: dict[int, str] = {}
         count = len(self._samples)
+        if not -(2**63) <= seed < 2**64:
+            raise ValueError(f"Expected argument `seed` to be an int of 64 bits, but got {seed}.")
         self._numbers = chosen(count, limit, seed)
         self._width = len(str(count))
 
@@ -155,7 +161,7 @@ def _data_module(data: str, root: str | None, network: Network) -> Any:
     options: dict[str, Any] = {"mean": network.mean, "std": network.std}
     if data.lower() in _NAMED:
         return getattr(datasets, _NAMED[data.lower()])(root, **options)
-    if not Path(data).is_dir():
+    if not os.path.isdir(data):  # unlike Path.is_dir, False for a name that is too long
         raise ValueError(
             f"Expected argument `data` to be a folder of photos in COCO format, or one of {', '.join(_NAMED)}, but got "
             f"{data!r}."

@@ -52,7 +52,8 @@ def insertion_deletion(
     """
     job = Job(NAME, out, options)
     compared = Compared(methods, num_scales, scales, ratio, options.window, options.batch_size)
-    rows = job.walk(_Measure(compared.build(), options.window, options.batch_size), compared.settings())
+    algorithms = compared.build()
+    rows = job.walk(_Measure(algorithms, options.window, options.batch_size), algorithms, compared.settings())
     if rows is None:
         return
     bars = [Bars(figure, "x 100", _bar_values(rows, figure)) for figure in FIGURES]

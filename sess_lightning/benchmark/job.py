@@ -14,12 +14,14 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from sess_lightning.benchmark.compared_maps import try_method
 from sess_lightning.benchmark.inputs import BenchmarkPhotos, networks, same_normalisation
 from sess_lightning.benchmark.store import RowStore
 from sess_lightning.benchmark.tables import Row
 from sess_lightning.checks import check_choice, check_count
 from sess_lightning.networks import grouped, read_groups
 from sess_lightning.networks.weights import weights_digest
+from sess_lightning.sess import SESS
 
 PRECISIONS: dict[str, Any] = {"32": "32-true", "bf16": "bf16-mixed"}
 
@@ -93,15 +95,19 @@ class Job:
         autocast = ", bf16 autocast" if options.precision == "bf16" else ""
         return f"{chosen} of `{options.data}`{autocast}, 95 % intervals over photos"
 
-    def walk(self, measure: Measure, settings: Mapping[str, Any]) -> list[Row] | None:
+    def walk(self, measure: Measure, algorithms: Mapping[str, SESS], settings: Mapping[str, Any]) -> list[Row] | None:
         """Measure the photos that have no rows yet.
 
         Args:
             measure: returns the rows of one photo.
+            algorithms: SESS as it is used, by the name of the base method: tried before work starts.
             settings: further settings that determine the results, besides photos and networks.
 
         Returns:
             The rows of all photos on process 0, `None` on the others.
+
+        Raises:
+            ValueError: if an argument is unfit, or no photo can be measured.
         """
         own = self.options
         check_count("limit", own.limit, optional=True)
@@ -111,6 +117,8 @@ class Job:
         groups = None if own.groups is None else read_groups(own.groups)
         if groups is not None:
             found = {name: grouped(network, groups, (own.window, own.window)) for name, network in found.items()}
+        for name, network in found.items():
+            _try_network(name, network.module, algorithms)
         one = same_normalisation(list(found.values()))
         photos = BenchmarkPhotos(own.data, own.root, own.limit, own.seed, one, groups)
         # Which photos are measured is no setting: each is known by its content, and only those asked for count.
@@ -124,17 +132,29 @@ class Job:
         }
         store = RowStore(Path(self.out), self.name, {**of_networks, **settings})
         models = {name: network.module.eval().requires_grad_(False) for name, network in found.items()}
-        trainer = Trainer(
-            devices=own.devices,
-            accelerator=own.accelerator,
-            strategy="auto" if own.devices == 1 else "ddp",
-            precision=PRECISIONS[own.precision],
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            inference_mode=False,  # base methods need gradients and enable them themselves
-        )
-        return _walk(trainer, models, photos, measure, store)
+        try:
+            trainer = Trainer(
+                devices=own.devices,
+                accelerator=own.accelerator,
+                strategy="auto" if own.devices == 1 else "ddp",
+                precision=PRECISIONS[own.precision],
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                inference_mode=False,  # base methods need gradients and enable them themselves
+            )
+        except Exception as error:
+            raise ValueError(
+                "Expected arguments `accelerator` and `devices` to be hardware of this machine, e.g. 'cpu' and 1, but "
+                f"got {own.accelerator!r} and {own.devices}: {error}"
+            ) from error
+        rows = _walk(trainer, models, photos, measure, store)
+        if rows == []:
+            raise ValueError(
+                f"Expected argument `data` to hold photos that can be measured, but none of the {len(photos)} in "
+                f"{own.data!r} is: they cannot be read, or have no objects that are not marked difficult."
+            )
+        return rows
 
     def finish(self, text: str) -> None:
         """Write the results in Markdown to the output folder and print them."""
@@ -142,6 +162,23 @@ class Job:
         (folder / f"{self.name}.md").write_text(text, encoding="utf-8")
         written = [str(path) for path in sorted(folder.glob(f"{self.name}*")) if path.is_file()]
         print(f"\n{text}\nWritten: {', '.join(written)}")
+
+
+def _try_network(name: str, model: nn.Module, algorithms: Mapping[str, SESS]) -> None:
+    """Raise a `ValueError` if a network cannot see a window, or a callable of the user's fails on it."""
+    device = torch.device("cpu")
+    model.eval()
+    for method, sess in algorithms.items():
+        window = sess.window_for([])
+        try:
+            sess.whole_image_logits(model, [torch.zeros(3, *window)], window)
+        except Exception as error:
+            raise ValueError(
+                f"Expected argument `window` to be a size that {name!r} accepts, but it fails on an image of "
+                f"{window[0]} x {window[1]} pixels: {type(error).__name__} {error}"
+            ) from error
+        if "." in method:
+            try_method(sess, model, method, device)
 
 
 class _Walk(LightningModule):
@@ -167,7 +204,7 @@ class _Walk(LightningModule):
         try:
             return self.measure(models, image.to(self.device), target)
         except ValueError as error:
-            raise RuntimeError(f"Photo {photo} could not be measured: {error}") from error
+            raise ValueError(f"Photo {photo} could not be measured: {error}") from error
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # contains strings; the image is moved when it is measured
@@ -175,7 +212,8 @@ class _Walk(LightningModule):
     def on_validation_end(self) -> None:
         if self.skipped:
             warnings.warn(f"{self.skipped} photos could not be read and are left out.", stacklevel=2)
-        self.trainer.strategy.barrier()  # now the rows of all processes are on disk
+        # Now the rows of all processes are on disk. One that failed before does not wait here: its command has ended.
+        self.trainer.strategy.barrier()
 
 
 def _walk(

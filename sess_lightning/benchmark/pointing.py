@@ -70,7 +70,8 @@ def pointing(
         )
     job = Job(NAME, out, options)
     compared = Compared(methods, num_scales, scales, ratio, options.window, options.batch_size, activation)
-    rows = job.walk(_Measure(compared.build()), compared.settings())
+    algorithms = compared.build()
+    rows = job.walk(_Measure(algorithms), algorithms, compared.settings())
     if rows is None:
         return
     shown = {name: rule for name, rule in SUBSETS.items() if any(map(rule, rows))}

@@ -20,13 +20,13 @@ from sess_lightning.benchmark.job import PRECISIONS
 from sess_lightning.benchmark.passes import count_passes
 from sess_lightning.benchmark.tables import Row, markdown, write_csv
 from sess_lightning.benchmark.timing import alternate, fastest, peak_megabytes, seconds
-from sess_lightning.checks import check_choice, chosen_device
+from sess_lightning.checks import check_choice, check_count, chosen_device
 from sess_lightning.metrics import perturbation_curve
 from sess_lightning.pixels import resize
 from sess_lightning.probing import probe
 from sess_lightning.saliency.base import BaseMethod
 from sess_lightning.saliency.gradient import input_gradient
-from sess_lightning.saliency.registry import resolve_method
+from sess_lightning.saliency.registry import method_names, resolve_method
 from sess_lightning.sess import SESS
 
 WINDOW = 224
@@ -75,14 +75,21 @@ def runtime(
         precision: "32", or "bf16" for autocast.
         out: folder for runtime.md and runtime.csv.
     """
+    counts, shares = _numbers("scales", scales, int), _numbers("ratios", ratios, float)
+    _check_methods("methods", methods)
+    _check_methods("alone", alone)
+    check_count("repeats", repeats)
+    check_count("metric_images", metric_images or None, optional=True)
+    jobs = [
+        (name, n, r)
+        for name, n in product(methods.split(","), counts)
+        for r in (shares[:1] if resolve_single_pass(name) else shares)
+    ]
+    for name, n, r in jobs:
+        SESS(name, n, window_size=WINDOW, prefilter_ratio=r, batch_size=batch_size)  # checks them before work starts
     setting = _Setting.of(model, images, image_size, batch_size, device, precision)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        (name, int(n), float(r))
-        for name, n in product(methods.split(","), scales.split(","))
-        for r in (ratios.split(",")[:1] if resolve_single_pass(name) else ratios.split(","))
-    ]
     count, memory_format = setting.best_forward()
     head = (
         f"`{model}`, {images} image{'s' * (images > 1)} of {image_size}, {setting.hardware()}, {precision} bit, "
@@ -98,6 +105,23 @@ def runtime(
         write_csv(folder / "runtime.csv", rows)
         (folder / "runtime.md").write_text(f"{head}\n\n{markdown(rows, _COLUMNS)}\n", encoding="utf-8")
     print((folder / "runtime.md").read_text(encoding="utf-8"))
+
+
+def _numbers(name: str, words: str, kind: Callable[[str], Any]) -> list[Any]:
+    """Returns the numbers in a list separated by commas."""
+    try:
+        return [kind(word) for word in words.split(",")]
+    except ValueError as error:
+        raise ValueError(f"Expected argument `{name}` to be numbers separated by commas, but got {words!r}.") from error
+
+
+def _check_methods(name: str, words: str) -> None:
+    """Raise a `ValueError` unless all are base methods of this package, whose own work can be told from the rest."""
+    for word in filter(None, words.split(",")):
+        if not isinstance(resolve_method(word), BaseMethod):
+            raise ValueError(
+                f"Expected argument `{name}` to name methods of this package, {method_names()}, but got {word!r}."
+            )
 
 
 def resolve_single_pass(name: str) -> bool:
@@ -118,13 +142,21 @@ class _Setting:
     @classmethod
     def of(cls, model: str, images: int, size: str, batch_size: int | None, device: str, precision: str) -> _Setting:
         check_choice("precision", precision, tuple(PRECISIONS))
+        check_count("images", images)
+        sides = _numbers("image_size", size.lower().replace("x", ","), int)
+        if len(sides) != 2 or min(sides) < 1:
+            raise ValueError(f"Expected argument `image_size` to be height x width, e.g. 224x224, but got {size!r}.")
         where = chosen_device(device)
         generator = torch.Generator().manual_seed(0)
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            network = torchvision.models.get_model(model, weights=None).eval().to(where)
-        height, width = (int(side) for side in size.lower().split("x"))
-        pixels = torch.randn(images, 3, height, width, generator=generator).to(where)
+            try:
+                network = torchvision.models.get_model(model, weights=None).eval().to(where)
+            except ValueError as error:
+                raise ValueError(
+                    f"Expected argument `model` to be the name of a torchvision classifier, but got {model!r}."
+                ) from error
+        pixels = torch.randn(images, 3, *sides, generator=generator).to(where)
         targets = torch.zeros(images, dtype=torch.long, device=where)
         return cls(network, pixels, targets, batch_size, precision == "bf16")
 

@@ -20,7 +20,7 @@ from sess_lightning.callback.class_name_search import given_class_names
 from sess_lightning.callback.explainer import Explained, TargetRule, on_layer
 from sess_lightning.callback.forward_view import ForwardFn
 from sess_lightning.callback.keys import EVOLUTION, build_metrics
-from sess_lightning.callback.monitors import check_names, monitors_of, possible_names
+from sess_lightning.callback.monitors import check_names, monitors_of, possible_intervals, possible_names
 from sess_lightning.callback.sample_checks import checked_bands
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_empty_loaders, refuse_sharding
 from sess_lightning.callback.validation import ValidationWork
@@ -67,6 +67,7 @@ class SESSCallback(ValidationWork):
     | `sess/pointing_per_class` | pointing accuracy by class, if there are two | validation |
     | `sess/evolution` | filmstrip over the epochs; PNG and GIF of it in the log folder or `save_dir` | end of `fit` |
     | `sess/run` | settings and samples, as text | first validation |
+    | `sess/intervals` | base, SESS and their difference with 95 % intervals over the samples, as text | validation |
     | custom scalars | each metric with its base, insertion against deletion | first validation |
 
     Args:
@@ -98,13 +99,17 @@ class SESSCallback(ValidationWork):
             The first validation finds out how many samples fit, at least one a loader, and leaves a fifth of the time
             spare; the later ones explain the same samples, or, where the time runs out, fewer from then on and say so.
             `sess/num_samples` is their number. `None` explains all.
-        on_error: `"warn"`: a failure after the first good validation warns and skips that validation; `"raise"` always
-            raises.
+        on_error: `"warn"`: a failure after the first good validation of a `fit`, `validate` or `test` warns and skips
+            that validation, for monitors of its keys too; `"raise"` always raises.
         prefix: first part of every key.
         seed: seed of the choice of samples.
-        save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, in a folder for each run
-            (`sess_maps` of a `fit`, `sess_maps_validate`, `sess_maps_test`; a second run's ends with `-v1`), and
-            `sess/evolution` as PNG and GIF.
+        save_dir: folder in which every grid is also written as PNG, its maps as `.npz`, named by the step
+            (`sess_maps/00000012.png` of a `fit`, `validate-00000012.png`, `test-00000012.png`; names of a second run
+            end with `-v1`), and `sess/evolution` as PNG and GIF.
+        intervals: also log the 95 % intervals that the summary, the text page and the titles of pictures show: `_gain`
+            behind the name of a key is SESS minus base over the same samples, `_gain_low` and `_gain_high` its
+            interval, `sess/pointing_acc_low` and `_high` that of pointing accuracy (bootstrap over samples, seeded).
+            False, as that is up to 16 keys more.
         bands: channels of the images that are drawn as red, green and blue, counted from 0, e.g. `(3, 2, 1)` for
             Sentinel-2, or one that is drawn in grey; for drawing only. `None` draws the first three.
         target_layer: the layer that the base method reads: its dotted name in the LightningModule, or the module
@@ -126,11 +131,14 @@ class SESSCallback(ValidationWork):
         last_result: `Explained` of the first watched loader in the last validation, on the CPU: copies. `None` where
             that validation was skipped.
         last_results: the same by number of the loader; photos have `sess_lightning.callback.keys.PHOTOS`.
+        last_intervals: by number of the loader, `sess_lightning.intervals.Interval` (value, low, high) by name of the
+            key, with `_gain` behind it for SESS minus base.
 
     Raises:
         ValueError: if an argument is out of its range, a metric has the name of a number of the callback's own, or a
             layer is given to a method that reads none.
-        MisconfigurationException: in `setup`, for a strategy that shards the model's weights; for a monitor of a key
+        MisconfigurationException: in `setup`, for a strategy that shards the model's weights, or processes that may
+            have no batch (`allow_zero_length_dataloader_with_multiple_devices`); for a monitor of a key
             that cannot have a value, before the training or after the first validation.
 
     Example::
@@ -159,6 +167,7 @@ class SESSCallback(ValidationWork):
         prefix: str = "sess",
         seed: int = 0,
         save_dir: str | None = None,
+        intervals: bool = False,
         bands: Sequence[int] | None = None,
         target_layer: str | nn.Module | None = None,
         reshape: Callable[[Tensor], Tensor] | None = None,
@@ -170,6 +179,10 @@ class SESSCallback(ValidationWork):
         ):  # fmt: skip
             if value < least:
                 raise ValueError(f"Expected argument `{name}` to be at least {least}, but got {value!r}.")
+        if max_seconds is not None and not max_seconds > 0:
+            raise ValueError(
+                f"Expected argument `max_seconds` to be more than 0, or None for no limit, but got {max_seconds!r}."
+            )
         check_choice("on_error", on_error, ("warn", "raise"))
         if not callable(target):
             check_choice("target", target, ("label", "predicted"))
@@ -189,6 +202,7 @@ class SESSCallback(ValidationWork):
         self.prefix = prefix
         self.seed = seed
         self.save_dir = save_dir
+        self.intervals = intervals
         self.bands = checked_bands(bands)
         self.photos, self.class_names = photos, class_names
         self._given_names = given_class_names(class_names)
@@ -220,6 +234,7 @@ class SESSCallback(ValidationWork):
             rank_zero_warn(warning)
         names = possible_names(self.metrics, self.compare_base)
         if names is not None:
+            names |= possible_intervals(names) if self.intervals else set()
             check_names(monitors_of(trainer, self.prefix), self.prefix, names)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -41,6 +41,7 @@ class Exchange:
         self._world_size, self._always_raises = world_size, always_raises
         self.proven = False
         self.error: tuple[Exception, str] | None = None
+        self._told: set[str] = set()
 
     @property
     def raises(self) -> bool:
@@ -80,13 +81,19 @@ class Exchange:
         if not failures:
             return [pickle.loads(one) if isinstance(one, bytes) else one for one, _ in found]  # noqa: S301 - our own
         who = f" on process {' and '.join(map(str, failures))} of {len(found)}" if len(found) > 1 else ""
-        told = "\n".join(failures.values())
+        told = "\n".join(failures.values() if self.raises else map(self._in_short, failures.values()))
         if self.raises and self.error:
             raise self.error[0]
         if self.raises:
             raise RuntimeError(f"SESSCallback failed{who}:\n{told}")
         rank_zero_warn(f"SESSCallback failed{who} and skips this validation.{advice}\n{told}")
         return None
+
+    def _in_short(self, text: str) -> str:
+        """A traceback, or of one told before in this stage its last line only; the message may have changed."""
+        place, _, message = text.strip().rpartition("\n")
+        again, self._told = place in self._told, self._told | {place}
+        return f"As before: {message}" if again else text
 
     def _packed(self, mine: Any) -> Any:
         """Pickled before it is sent, so that what cannot be pickled fails under guard."""

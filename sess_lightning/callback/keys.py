@@ -165,8 +165,13 @@ EVOLUTION = Tag(
     when="end of `fit`",
 )
 RUN = Tag(name="run", what="settings and samples, as text", when="first validation")
+INTERVALS = Tag(
+    name="intervals",
+    what="base, SESS and their difference with 95 % intervals over the samples, as text",
+    when="validation",
+)
 
-TAGS = (MAPS, CURVES, POINTING_PER_CLASS, EVOLUTION, RUN)
+TAGS = (MAPS, CURVES, POINTING_PER_CLASS, EVOLUTION, RUN, INTERVALS)
 """All tags, in the order of tables."""
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torchmetrics import Metric
 
 from sess_lightning.callback.keys import BASE, KEYS, OVERALL, PHOTOS, PHOTOS_PART, POINTING, full_name, key_name
+from sess_lightning.callback.sample_values import GAIN
 
 _LOADER = re.compile(r"/dataloader_idx_\d+$")
 _POINTING = (POINTING.name, BASE + POINTING.name)
@@ -89,6 +90,12 @@ def possible_names(metrics: Mapping[str, Metric], compare_base: bool) -> set[str
     names |= {key.name for key in KEYS if key.difference and {part.name for part in key.difference} <= names}
     per_validation = {key.name for key in KEYS if not key.per_method}
     return names | {BASE + name for name in names if compare_base} | per_validation
+
+
+def possible_intervals(names: set[str]) -> set[str]:
+    """Names that `intervals=True` may log beside these."""
+    gains = {name + GAIN for name in names if BASE + name in names}
+    return gains | {one + end for one in gains | (names & set(_POINTING)) for end in ("_low", "_high")}
 
 
 def check_names(monitors: Iterable[Monitor], prefix: str, names: Collection[str]) -> None:
@@ -178,19 +185,37 @@ def check_pointing(monitors: Iterable[Monitor], prefix: str, suffix: str, what: 
             )
 
 
-def check_values(monitors: Iterable[Monitor], prefix: str, logged: Collection[str]) -> None:
-    """After the first validation: say which monitors read pointing accuracy although no sample counted for it.
+def check_values(monitors: Iterable[Monitor], prefix: str, logged: Collection[str], measured: Iterable[str]) -> None:
+    """After the first validation: say which monitors read the key of a metric that has no value yet.
+
+    Args:
+        monitors: of this callback's keys.
+        prefix: of the keys.
+        logged: keys that have a value.
+        measured: names of the keys of the callback's metrics, without prefix.
 
     Raises:
         MisconfigurationException: if the monitor would fail for the lack of it.
     """
+    names = set(measured)
     for monitor in monitors:
-        if monitor.key not in logged and _bare(monitor.key, prefix) in _POINTING:
+        name = _bare(monitor.key, prefix)
+        if monitor.key in logged:
+            continue
+        if name in _POINTING:
             _complain(
                 monitor,
                 f"{monitor.who} monitors {monitor.key!r}, but no sample followed has an object of the class that was "
                 "explained for it. Follow more samples (`num_samples`), or those that have one (`indices`), or explain "
                 "the label (`target`).",
+            )
+        elif monitor.strict and name.removeprefix(BASE) in names:
+            _complain(
+                monitor,
+                f"{monitor.who} monitors {monitor.key!r}, which has no value in the first validation, as its metric "
+                "gave NaN: SaliencyDrift, for one, compares with the validation before. Pass strict=False to "
+                "EarlyStopping or to the plateau scheduler; a ModelCheckpoint cannot wait, so let it monitor another "
+                "key.",
             )
 
 

@@ -15,6 +15,7 @@ from sess_lightning.callback.explainer import Explained, Place, interleaved
 from sess_lightning.callback.keys import (
     CURVES,
     EVOLUTION,
+    INTERVALS,
     KEYS,
     MAPS,
     POINTING_PER_CLASS,
@@ -26,9 +27,11 @@ from sess_lightning.callback.keys import (
 from sess_lightning.callback.loggers import log_folder, log_image, log_layout, log_text
 from sess_lightning.callback.run_text import run_text
 from sess_lightning.callback.sample_rows import DisplayOptions, draw_grid, map_rows
-from sess_lightning.callback.saving import new_folder, save_evolution, save_validation
+from sess_lightning.callback.sample_values import as_table, in_short
+from sess_lightning.callback.saving import file_pattern, save_evolution, save_validation
 from sess_lightning.callback.tracker import Curves, LoaderTracker
 from sess_lightning.render import Bar, Line, bars_figure, curves_figure
+from sess_lightning.render.text import DOT
 
 Settings = tuple[Mapping[str, Any], Mapping[str, Any]]
 _MOST_CLASSES = 24  # in one picture: more would be too small to read
@@ -72,7 +75,7 @@ class Reporter:
         self._evolutions: dict[str, Evolution] = defaultdict(Evolution)
         self._unable: dict[str, str] = {}  # kinds of loggers that cannot show pictures, and the first one's tag
         self._shown = False  # a picture, in some logger
-        self._folders: dict[str, Path] = {}  # in `save_dir`, by suffix
+        self._patterns: dict[str, str] = {}  # of the names of files in `save_dir`, by suffix
         self._undrawn, self._drew = every_n_epochs - 1, False  # validations since the last one drawn: the first is due
 
     def begin(self) -> None:
@@ -123,9 +126,11 @@ class Reporter:
             samples = [(outcome.place, display.name(outcome.label)) for outcome in outcomes]
             text = run_text(*settings(), samples, tracker.selection.how, tracker.photo_names)
             log_text(trainer.loggers, self._tag(RUN, suffix), text, trainer.global_step)
+        if tracker.intervals:
+            log_text(trainer.loggers, self._tag(INTERVALS, suffix), as_table(tracker.intervals), trainer.global_step)
         found = interleaved([one for one, _ in tracker.shown]).part(0, self.num_images)
         if draws and len(found):
-            self._draw_maps(trainer, found, suffix, display)
+            self._draw_maps(trainer, found, suffix, display, in_short(tracker.intervals))
             self._draw_numbers(trainer, curves, outcomes if tracker.hit_rule.measured else [], suffix, display)
 
     def close(self, trainer: pl.Trainer) -> None:
@@ -165,15 +170,17 @@ class Reporter:
         reporters = [one.reporter for one in callbacks if isinstance(getattr(one, "reporter", None), Reporter)]
         log_layout(trainer.loggers, {title: charts for one in reporters for title, charts in one.charts.items()})
 
-    def _draw_maps(self, trainer: pl.Trainer, found: Explained, suffix: str, display: DisplayOptions) -> None:
+    def _draw_maps(
+        self, trainer: pl.Trainer, found: Explained, suffix: str, display: DisplayOptions, numbers: str
+    ) -> None:
         epoch, step = trainer.current_epoch, trainer.global_step
-        grid = draw_grid(found, display, f"epoch {epoch} · step {step}")
+        grid = draw_grid(found, display, DOT.join(filter(None, [f"epoch {epoch}", f"step {step}", numbers])))
         tag = self._show(trainer, MAPS, suffix, grid)
         if self.save_dir is not None:
-            if suffix not in self._folders:
-                stage = trainer.state.fn.value if trainer.state.fn else "fit"
-                self._folders[suffix] = new_folder(Path(self.save_dir), tag, stage)
-            save_validation(self._folders[suffix], step, grid, found)
+            folder = Path(self.save_dir) / tag.replace("/", "_")
+            if suffix not in self._patterns:
+                self._patterns[suffix] = file_pattern(folder, trainer.state.fn.value if trainer.state.fn else "fit")
+            save_validation(folder, self._patterns[suffix].format(step), grid, found)
         if trainer.state.fn == "fit":
             self._evolutions[suffix].add(epoch, step, found.places, map_rows(found, display))
 

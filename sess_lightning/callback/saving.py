@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import chain, count
 from pathlib import Path
@@ -17,47 +18,45 @@ from sess_lightning.render.picture import as_pillow
 _MILLISECONDS, _LAST_MILLISECONDS = 700, 2100  # duration of a sheet of the GIF, and of the last one
 
 
-def new_folder(parent: Path, tag: str, stage: str) -> Path:
-    """Make the folder for the files of one run, named after the tag, and after the stage where that is no `fit`.
+def file_pattern(folder: Path, stage: str) -> str:
+    """Returns a pattern for the names of one run's files, by step: no file in the folder fits it yet.
 
-    The folders of earlier runs stay: the next is `NAME-v1`, as `ModelCheckpoint` names its files.
+    `00000012` of a `fit`, `validate-00000012` and `test-00000012` else; those of a second run end with `-v1`, and so
+    on, as `ModelCheckpoint` names its files.
 
     Args:
-        parent: created if it does not exist.
-        tag: tag of the picture, e.g. `sess/maps`.
+        folder: need not exist.
         stage: `"fit"`, `"validate"` or `"test"`.
     """
-    name = tag.replace("/", "_") + ("" if stage == "fit" else f"_{stage}")
-    for number in count():
-        folder = parent / (f"{name}-v{number}" if number else name)
-        try:  # two runs at a time may look for a name
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("there is always a next number")
+    before = "" if stage == "fit" else f"{stage}-"
+    taken = [path.stem for path in folder.glob("*")]
+    endings = chain([""], (f"-v{number}" for number in count(1)))
+    after = next(one for one in endings if not any(re.fullmatch(rf"{before}\d+{one}", name) for name in taken))
+    return f"{before}{{:08d}}{after}"
 
 
-def save_validation(folder: Path, step: int, grid: Tensor, found: Explained) -> None:
-    """Write `STEP.png`, the grid, and `STEP.npz`, the maps drawn on it, into a folder.
+def save_validation(folder: Path, name: str, grid: Tensor, found: Explained) -> None:
+    """Write `NAME.png`, the grid, and `NAME.npz`, the maps drawn on it, into a folder.
 
     The archive holds `map_0`, `base_map_0`, `map_1` and so on, float32 `(H, W)`, `second_map_0` where a second class
     was explained too, and `targets`, `labels` (-1 where unknown), `predictions`, `scores` and `valid`, one each per
     sample.
 
     Args:
-        folder: of `new_folder`.
-        step: `trainer.global_step`.
+        folder: created if it does not exist.
+        name: of a `file_pattern`.
         grid: `(3, H, W)` uint8.
         found: the samples in the grid.
     """
-    folder.mkdir(parents=True, exist_ok=True)  # where it was removed during the run
-    as_pillow(grid).save(folder / f"{step:08d}.png")
+    folder.mkdir(parents=True, exist_ok=True)
+    as_pillow(grid).save(folder / f"{name}.png")
     arrays: dict[str, Any] = {f"map_{i}": one.float().numpy() for i, one in enumerate(found.maps)}
     arrays |= {f"base_map_{i}": one.float().numpy() for i, one in enumerate(found.base_maps)}
     arrays |= {f"second_map_{i}": one.float().numpy() for i, one in enumerate(found.second_maps) if one is not None}
-    arrays |= {name: getattr(found, name).numpy() for name in ("targets", "labels", "predictions", "scores", "valid")}
-    np.savez_compressed(folder / f"{step:08d}.npz", **arrays)
+    arrays |= {
+        field: getattr(found, field).numpy() for field in ("targets", "labels", "predictions", "scores", "valid")
+    }
+    np.savez_compressed(folder / f"{name}.npz", **arrays)
 
 
 def save_evolution(folder: Path, tag: str, strip: Tensor, sheets: Sequence[Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -100,8 +101,9 @@ class SampleSelection:
 
     def share(self, count: int) -> int:
         """Returns how many of the first `count` samples, taken from all processes in turn, belong to this process."""
-        in_turn = sorted((number, rank) for rank, quota in enumerate(self._quotas) for number in range(quota))
-        return sum(rank == self._rank for _, rank in in_turn[:count])
+        ranks = list(enumerate(self._quotas))
+        in_turn = (rank for number in range(max(self._quotas)) for rank, quota in ranks if number < quota)
+        return sum(rank == self._rank for rank in islice(in_turn, count))  # of many thousand only the first
 
     def pick(self, batch_size: int) -> list[int]:
         """Returns the positions in the next batch of the samples to follow."""

@@ -31,6 +31,7 @@ from sess_lightning.callback.keys import (
     key_name,
 )
 from sess_lightning.callback.pace import Pace
+from sess_lightning.callback.sample_values import Columns, Intervals, SampleValues, intervals_of, joined
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tensor_store import TensorStore
 from sess_lightning.metrics import DeletionAUC, InsertionAUC
@@ -51,6 +52,7 @@ class Measured(NamedTuple):
         annotated: whether the batches hold objects; `None` if there was no batch.
         positions: of `SampleSelection`, in order.
         states: of the metrics, where there are several processes.
+        values: of its samples, see `SampleValues`.
     """
 
     explained: int
@@ -58,6 +60,7 @@ class Measured(NamedTuple):
     annotated: bool | None
     positions: list[int]
     states: list[States]
+    values: Columns
 
 
 class LoaderTracker:
@@ -76,6 +79,7 @@ class LoaderTracker:
         class_names: of the labels.
         photo_names: of all photos, where the samples are some of them.
         rows: with `forward_fn`, what `batch_row` took of each sample's batch.
+        intervals: of this validation's numbers, over the samples of all processes; after `compute`.
         shown: what the reporter draws of this validation, by process.
         unfit: what to tell about metrics whose value cannot be logged, a sentence by kind.
     """
@@ -121,6 +125,8 @@ class LoaderTracker:
         self._next = 0  # samples before this one have been due
         self._parts: list[Explained] = []  # without images and maps of all samples
         self._found: Explained | None = None
+        self._values = SampleValues()
+        self.intervals: Intervals = {}
         self.shown = []
         self.seconds = 0.0
         self.pace.begin()
@@ -202,6 +208,9 @@ class LoaderTracker:
         on_host.places = [self.places[number] for number in numbers]
         on_host.hits = self._outcomes(on_host, on_host.maps, on_host.valid)
         on_host.base_hits = self._outcomes(on_host, on_host.base_maps, on_host.base_valid)
+        for prefix, collection in self._metrics.items():
+            hits = on_host.base_hits if prefix else on_host.hits
+            self._values.add(prefix, collection.items(keep_base=True) if numbers else (), hits)
         for prefix, kept in self._maps.items():
             for one in on_host.base_maps if prefix else on_host.maps:
                 kept.append(one)
@@ -224,7 +233,9 @@ class LoaderTracker:
         """Returns what the processes exchange at the end of a validation."""
         valid = sum(int(part.valid.sum()) for part in self._parts)
         states = [states_of(collection) for collection in self._metrics.values()] if world_size > 1 else []
-        return Measured(self.explained, valid, self.annotated, sorted(self.selection.positions), states)
+        return Measured(
+            self.explained, valid, self.annotated, sorted(self.selection.positions), states, self._values.columns
+        )
 
     @_OUTSIDE_INFERENCE
     def compute(self, strategy: Strategy, parts: Sequence[Measured]) -> dict[str, float]:
@@ -248,6 +259,7 @@ class LoaderTracker:
         found[NUM_SAMPLES.name] = total = float(sum(part.explained for part in parts))
         if total:
             found[VALID_FRACTION.name] = sum(part.valid for part in parts) / total
+        self.intervals = intervals_of(joined([part.values for part in parts]))
         return found
 
     def _scalars(self, computed: Mapping[str, Any], device: torch.device) -> Iterator[tuple[str, Tensor]]:

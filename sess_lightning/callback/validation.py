@@ -21,7 +21,7 @@ from sess_lightning.callback.exchange import Exchange, combined
 from sess_lightning.callback.explainer import Explained, Explainer, TargetRule
 from sess_lightning.callback.forward_view import ForwardFn, ForwardView, batch_row
 from sess_lightning.callback.hits import HitRule
-from sess_lightning.callback.keys import PHOTOS, PHOTOS_PART, SECONDS, VALID_FRACTION, full_name
+from sess_lightning.callback.keys import PHOTOS, PHOTOS_PART, SECONDS, VALID_FRACTION, full_name, key_name
 from sess_lightning.callback.loaders import check_choices, ends_here, evaluation_loaders
 from sess_lightning.callback.logged_value import log_value
 from sess_lightning.callback.monitors import MonitorPause, check_batches, check_values, monitors_of
@@ -30,6 +30,7 @@ from sess_lightning.callback.reporter import Reporter, Settings, Shown
 from sess_lightning.callback.run_text import sess_settings, settings_of
 from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on, notes_on_boxes
 from sess_lightning.callback.sample_rows import DisplayOptions
+from sess_lightning.callback.sample_values import Intervals, logged_intervals
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tracker import LoaderTracker, Measured
 from sess_lightning.callback.watched_photos import PhotoArgument, open_photos
@@ -73,10 +74,12 @@ class ValidationWork(Callback):
     save_dir: str | None
     photos: PhotoArgument | None
     _given_names: FoundNames | None
+    intervals: bool
 
     def _start(self) -> None:
         """Initialise the state that outlives one validation. Call it after the arguments are set."""
         self.last_results: dict[int, Explained] = {}
+        self.last_intervals: dict[int, Intervals] = {}
         self._trackers: dict[int, LoaderTracker] = {}
         self.reporter = self._new_reporter()
         self._pause = MonitorPause()
@@ -111,6 +114,7 @@ class ValidationWork(Callback):
 
     def _begin_trackers(self, trainer: pl.Trainer) -> None:
         self.last_results = {}  # of the validation that begins: no older one is taken for it, nor kept in memory
+        self.last_intervals = {}
         self.reporter.begin()
         if trainer.sanity_checking:
             self._trackers = {}  # chosen from the first validation; the sanity check leaves nothing behind
@@ -318,6 +322,7 @@ class ValidationWork(Callback):
             self._followed[number] = tracker.selection.state([one[number][0].positions for one in parts])
             self._close_pace(tracker, suffix)
             self.last_results[number] = tracker.found
+            self.last_intervals[number] = tracker.intervals
             if not values.get(VALID_FRACTION.name):
                 self._warn_of_constant_maps(trainer, pl_module, tracker)
             for name, value in values.items():
@@ -328,7 +333,7 @@ class ValidationWork(Callback):
         self._pause.renew(trainer, self._logged - logged)
         self._logged |= logged
         if first:
-            check_values(monitors_of(trainer, self.prefix), self.prefix, logged)
+            check_values(monitors_of(trainer, self.prefix), self.prefix, logged, map(key_name, self.metrics))
         self._exchange.proven = self._exchange.proven or results is not None
 
     def _parts(self, world_size: int) -> dict[int, tuple[Measured, Shown]]:
@@ -348,6 +353,7 @@ class ValidationWork(Callback):
                 self._check_normalization(tracker)
                 tracker.shown = [one[number][1] for one in parts]
                 self._draw(trainer, tracker, suffix, combined([values, {SECONDS.name: 0.0}]))
+                values |= logged_intervals(tracker.intervals) if self.intervals else {}
             found[number] = {**values, SECONDS.name: tracker.seconds}  # with the drawing
         return found
 

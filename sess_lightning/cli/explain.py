@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
 
-from sess_lightning.benchmark.compared_maps import parsed_scales
+from sess_lightning.benchmark.compared_maps import parsed_scales, try_method
 from sess_lightning.checks import check_count, chosen_device
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
 from sess_lightning.cli.console import escaped, one_line, say
@@ -21,7 +21,7 @@ from sess_lightning.data.reading import NoPhotoError, Photo, read_photo
 from sess_lightning.layers import get_layer
 from sess_lightning.logits import class_scores
 from sess_lightning.networks import Network, grouped, load_network, read_groups
-from sess_lightning.pixels import Size, resize
+from sess_lightning.pixels import resize
 from sess_lightning.render.photo_page import PhotoRow, explanation_page
 from sess_lightning.render.picture import as_pillow
 from sess_lightning.render.text import DOT
@@ -134,18 +134,6 @@ def explain(
     return ALL_EXPLAINED if explained == count > 0 else SOME_FAILED
 
 
-def _try_method(sess: SESS, network: Network, method: str, window: Size, device: torch.device) -> None:
-    """Explain noise before work starts: what a callable of the user's cannot do is said once, not for every photo."""
-    noise = torch.rand(3, *window, generator=torch.Generator().manual_seed(0)).to(device)
-    try:
-        base_maps(sess, network.module, noise[None], torch.zeros(1, dtype=torch.long, device=device), [noise])
-    except Exception as error:
-        raise ValueError(
-            f"Expected argument `method` to be the path of a callable (model, images, targets) -> maps, but {method!r} "
-            f"fails on an image of noise: {type(error).__name__} {error}"
-        ) from error
-
-
 @dataclass
 class _Setting:
     """Network, SESS and options, the same for all photos."""
@@ -175,7 +163,7 @@ class _Setting:
         blank = [torch.zeros(3, *sess.window_for([]))]
         outputs = sess.whole_image_logits(network.module, blank, sess.window_for([])).shape[1]
         if "." in method:
-            _try_method(sess, network, method, sess.window_for([]), where)
+            try_method(sess, network.module, method, where)
         heading = method.rpartition(".")[2]
         return cls(network, sess, heading, with_sess, chosen_class(target, names, outputs), names, where)
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from inspect import signature
+from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -21,8 +22,10 @@ from sess_lightning.benchmark import ablation, insertion_deletion, pointing, run
 from sess_lightning.benchmark.job import PhotoOptions
 from sess_lightning.callback import SESSCallback
 from sess_lightning.callback.keys import BASE, KEYS
+from sess_lightning.callback.sample_values import GAIN, Intervals
 from sess_lightning.cli.console import one_line, say
 from sess_lightning.cli.explain import WRONG_ARGUMENTS, explain
+from sess_lightning.cli.photo_files import check_out
 
 _MORE = (
     "Where a network looks in photos: sess-lightning explain --help. "
@@ -71,25 +74,31 @@ def summary(trainer: Trainer) -> str:
             continue
         endings = {key[match.start() :] if (match := _LOADER.search(key)) else "" for key in metrics}
         for ending in sorted(endings, key=lambda ending: (len(ending), ending)):  # of the loaders, where there are many
-            lines += _table(metrics, callback.prefix, ending)
+            number = int(ending.rpartition("_")[2]) if ending else next(iter(callback.last_intervals), 0)
+            lines += _table(metrics, callback.prefix, ending, callback.last_intervals.get(number, {}))
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             lines += ["", "Look at it:", f"tensorboard --logdir {logger.save_dir} --samples_per_plugin images=1000"]
     return "\n".join(["", *lines, ""])
 
 
-def _table(metrics: Mapping[str, Tensor], prefix: str, ending: str) -> Iterator[str]:
-    """Yields the lines of the table of one loader; none where it has no values."""
+def _table(metrics: Mapping[str, Tensor], prefix: str, ending: str, intervals: Intervals) -> Iterator[str]:
+    """Yields the lines of the table of one loader, with what SESS gives more; none where it has no values."""
     keys = [key for key in KEYS if key.per_method and f"{prefix}/{key.name}{ending}" in metrics]
     if not keys:
         return
     head = f"{prefix}{ending}"
-    width = max(10, len(head) + 1)
-    yield "".join([f"{head:<{width}}", *(f"{key.title:>11}" for key in keys)])
+
+    def line(row: str, cells: Iterable[str]) -> str:
+        return "".join([f"{row:<{max(12, len(head) + 1)}}", *(f"{cell:>11}" for cell in cells)])
+
+    yield line(head, (key.title for key in keys))
     for row, before in (("base", BASE), ("SESS", "")):
         values = (metrics.get(f"{prefix}/{before}{key.name}{ending}") for key in keys)
-        cells = (f"{'-' if value is None else format(float(value), '.3f'):>11}" for value in values)
-        yield "".join([f"{row:<{width}}", *cells])
+        yield line(row, ("-" if value is None else format(float(value), ".3f") for value in values))
+    gains = [intervals.get(key.name + GAIN) for key in keys]
+    for row, end in (("SESS - base", "value"), ("95 %: from", "low"), ("to", "high")) if any(gains) else ():
+        yield line(row, ("-" if gain is None else format(getattr(gain, end), "+.3f") for gain in gains))
 
 
 def main(args: ArgsType = None) -> int | None:
@@ -112,27 +121,35 @@ def main(args: ArgsType = None) -> int | None:
 
 
 def _benchmark(words: list[str]) -> int:
-    """Run `sess-lightning benchmark NAME`: wrong arguments end in a message, later errors in a traceback."""
-    parser = ArgumentParser(prog="sess-lightning benchmark")
+    """Run `sess-lightning benchmark NAME`; whatever goes wrong ends in one line."""
+    parser = ArgumentParser(prog="sess-lightning benchmark", exit_on_error=False)
     parser.add_argument("--config", action="config", help=_CONFIG_HELP)
     commands = parser.add_subcommands(required=True)
     for name, benchmark in _BENCHMARKS.items():
         parts = _benchmark_parser(benchmark)
         commands.add_subcommand(name, parts, help=parts.description)
-    found = parser.parse_args(_underscored(words))
+    try:
+        found = parser.parse_args(_underscored(words))
+    except ArgumentError as error:
+        return _refused("benchmark", f"{one_line(error)} See sess-lightning benchmark --help.")
     values = found[found.subcommand].as_dict()
     del values["config"]
     try:
+        check_out(Path(values["out"]))
         benchmark = _BENCHMARKS[found.subcommand]
         if _measures_photos(benchmark):
             shared = {field.name: values.pop(field.name) for field in fields(PhotoOptions)}
             benchmark(PhotoOptions(**shared), **values)
         else:
             benchmark(**values)
-    except (ValueError, ModuleNotFoundError) as error:
-        print(f"sess-lightning benchmark: error: {error}", file=sys.stderr)
-        return WRONG_ARGUMENTS
+    except Exception as error:  # of a network, a method, a file: this is a command, which ends in words
+        return _refused("benchmark", one_line(error))
     return 0
+
+
+def _refused(command: str, message: str) -> int:
+    say(f"sess-lightning {command}: error: {message}", sys.stderr)
+    return WRONG_ARGUMENTS
 
 
 def _measures_photos(benchmark: Callable[..., None]) -> bool:
@@ -141,7 +158,7 @@ def _measures_photos(benchmark: Callable[..., None]) -> bool:
 
 def _benchmark_parser(benchmark: Callable[..., None]) -> ArgumentParser:
     """Every argument of a benchmark as an option; those of `PhotoOptions` stand beside its own, without a group."""
-    parser = ArgumentParser(description=(benchmark.__doc__ or "").partition("\n")[0])
+    parser = ArgumentParser(description=(benchmark.__doc__ or "").partition("\n")[0], exit_on_error=False)
     parser.add_argument("--config", action="config", help=_CONFIG_HELP)
     if _measures_photos(benchmark):
         parser.add_class_arguments(PhotoOptions, as_group=False)
@@ -158,8 +175,7 @@ def _explain(words: list[str]) -> int:
     try:
         options = parser.parse_args(_underscored(words)).as_dict()
     except ArgumentError as error:
-        say(f"sess-lightning explain: error: {one_line(error)} See sess-lightning explain --help.", sys.stderr)
-        return WRONG_ARGUMENTS
+        return _refused("explain", f"{one_line(error)} See sess-lightning explain --help.")
     return explain(**options)
 
 

@@ -35,7 +35,7 @@ def plan(words: Sequence[str], out: Path) -> list[PhotoTask]:
     Raises:
         ValueError: if a folder or pattern holds no photo, a result would overwrite a photo, or `out` can be no folder.
     """
-    _check_out(out)
+    check_out(out)
     found: dict[str, tuple[Path, bool]] = {}
     for word in words:
         for photo, named in _found(word, out):
@@ -59,7 +59,8 @@ def plan(words: Sequence[str], out: Path) -> list[PhotoTask]:
     return jobs
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Raise a `ValueError` unless `out` is a folder that can be written to, or can be made."""
     try:
         there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
         if not there.is_dir():

@@ -88,9 +88,14 @@ class BoxChecks:
 
 
 def photo_size(path: Path) -> Size | None:
-    """Height and width of a photo as it is stored, from its header; None where there is none to read."""
+    """Height and width of a photo as it is stored, from its header; None where there is none to read.
+
+    For photos whose annotations name no size: those are read as stored too, whatever EXIF says.
+    """
     try:
         with Image.open(path) as photo:
+            if photo.format == "TIFF":
+                photo.load()  # Pillow turns it upright, its older releases only then
             return photo.height, photo.width
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None  # whoever reads the photo says what is wrong with it

@@ -111,7 +111,8 @@ def _target(file: Path, photo: Path, checks: BoxChecks) -> dict[str, Tensor]:
     except (ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"Could not read the annotation {file}: {type(error).__name__} {error}. Expected VOC's XML: an object with "
-            f"name (one of the 20 classes), bndbox ({', '.join(_SIDES)}) and difficult for each thing."
+            f"name (one of the 20 classes), bndbox ({', '.join(_SIDES)}) and difficult for each thing, and a size in "
+            "whole pixels if any."
         ) from error
     checks.check_corners(sides, photo.name)
     boxes = box_tensor(sides) - torch.tensor([1.0, 1.0, 0.0, 0.0])  # the file counts from 1 and includes the last

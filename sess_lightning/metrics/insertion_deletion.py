@@ -263,11 +263,11 @@ class _PerturbationAUC(SaliencyMetric):
         self.blur_kernel_size = blur_kernel_size
         self.blur_sigma = blur_sigma
         self.activation = activation
-        self.batch_size = batch_size
-        self._limit = _limit(type(self).__name__)
+        self.batch_size, self._limit = batch_size, _limit(type(self).__name__)
         self._add_sum(f"{self.mode}_sum")
         self._add_sum(f"{self.mode}_curve", steps + 1)
         self._add_count(f"{self.mode}_total")
+        self.last_areas = torch.empty(0)  # (B,) of the last update's samples; no state: neither synchronised nor saved
 
     def update(
         self,
@@ -284,9 +284,8 @@ class _PerturbationAUC(SaliencyMetric):
             images: see there.
             saliency: see there.
             targets: see there.
-            valid: `(B,)` bool, e.g. `SESSResult.valid`: the pixels of an image whose map carries no information (False)
-                change in a random order, the same each time, and a probability that is NaN counts as the worst one (0
-                for insertion, 1 for deletion). `None`: as `perturbation_curve`.
+            valid: `(B,)` bool, e.g. `SESSResult.valid`: pixels of an image whose map carries no information (False) change
+                in a fixed random order, and NaN counts as the worst probability. `None`: as `perturbation_curve`.
         """
         if len(images) == len(saliency) == len(targets) == 0:
             return
@@ -309,13 +308,16 @@ class _PerturbationAUC(SaliencyMetric):
             batch_size=self.batch_size,
             limit=self._limit,
         )
-        for group in [curves] if isinstance(curves, Tensor) else [curve[None] for curve in curves]:
+        areas = []
+        for group in [curves] if isinstance(curves, Tensor) else [one[None] for one in curves]:
             if valid is not None:
                 group = group.nan_to_num(nan=0.0 if self.higher_is_better else 1.0)
-            resampled = F.interpolate(group[None], size=self.steps + 1, mode="linear", align_corners=True)[0]
-            self._increase(f"{self.mode}_sum", area_under_curve(group).sum())
-            self._increase(f"{self.mode}_curve", resampled.sum(0))
+            curve = F.interpolate(group[None], size=self.steps + 1, mode="linear", align_corners=True)[0]
+            areas.append(area_under_curve(group))
+            self._increase(f"{self.mode}_sum", areas[-1].sum())
+            self._increase(f"{self.mode}_curve", curve.sum(0))
             self._increase(f"{self.mode}_total", len(group))
+        self.last_areas = torch.cat(areas)
 
     def compute(self) -> Tensor:
         """Returns the mean area, a scalar in [0, 1]; NaN without samples."""
@@ -325,8 +327,8 @@ class _PerturbationAUC(SaliencyMetric):
         """Returns the mean curve of all samples of all processes, for plotting. Collective call.
 
         Returns:
-            `(steps + 1,)`, over the share of steps done, 0 to 1. Curves with another number of points (small images, or
-            `pixels_per_step`) are resampled linearly. NaN without samples.
+            `(steps + 1,)`, over the share of steps done, 0 to 1; NaN without samples. Curves of other lengths (small
+            images, or `pixels_per_step`) are resampled linearly.
         """
         with self._synced():
             return getattr(self, f"{self.mode}_curve") / getattr(self, f"{self.mode}_total")

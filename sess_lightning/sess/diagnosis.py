@@ -17,7 +17,7 @@ from sess_lightning.sess.algorithm import SESS
 def why_constant(sess: SESS, model: nn.Module, images: Sequence[Tensor], targets: Tensor) -> str:
     """Say why the maps of these images are constant.
 
-    Explains the whole images once more by the base method, and with SESS where that gives valid maps.
+    Explains the whole images once more by the base method.
 
     Args:
         sess: that gave the maps.

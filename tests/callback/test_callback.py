@@ -185,6 +185,21 @@ class FailsLater:
         return images.mean(1)
 
 
+def test_a_failure_that_comes_again_is_told_in_one_line(tmp_path):
+    method = FailsLater()
+
+    class Ignite(pl.Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            method.failing = trainer.current_epoch > 0
+
+    callback = SESSCallback(SESS(method, num_scales=1, window_size=None), num_samples=4)
+    with pytest.warns(UserWarning, match="SESSCallback failed") as caught:
+        trainer(tmp_path, callback, Ignite(), max_epochs=4).fit(Module(), loader(), loader())
+    said = [str(one.message) for one in caught if "SESSCallback failed" in str(one.message)]
+    assert [text.count("Traceback") for text in said] == [1, 0, 0]
+    assert all("the disk is on fire" in text for text in said)
+
+
 @pytest.mark.parametrize("on_error", ["warn", "raise"])
 def test_a_later_failure_warns_and_skips_that_validation(tmp_path, on_error):
     method = FailsLater()
@@ -241,12 +256,7 @@ def test_images_every_n_epochs_metrics_every_time(tmp_path):
     assert len(events.Scalars("sess/overall")) == 4
 
 
-def test_a_process_sends_its_share_of_what_is_drawn(tmp_path, monkeypatch):
-    sent = []
-    monkeypatch.setattr(
-        "sess_lightning.callback.reporter.gathered", lambda mine, world_size: sent.append(mine) or [mine]
-    )
-
+def test_a_process_sends_its_share_of_what_is_drawn(tmp_path):
     class FirstOfTwo(SESSCallback):
         def _new_tracker(self, trainer, loader):
             tracker = super()._new_tracker(trainer, loader)
@@ -255,7 +265,7 @@ def test_a_process_sends_its_share_of_what_is_drawn(tmp_path, monkeypatch):
 
     callback = FirstOfTwo(num_samples=10, num_images=6)
     trainer(tmp_path, callback, logger=TensorBoardLogger(tmp_path)).validate(Module(), loader(), verbose=False)
-    ((drawn, verdicts),) = sent
+    drawn, verdicts = callback.reporter.share(callback._trackers[0])
     assert (len(drawn), len(verdicts)) == (3, 5)
 
 

@@ -64,7 +64,7 @@ def test_pictures_show_samples_of_all_processes_and_are_written_by_one(tmp_path)
     validate(tmp_path, callback, **two_devices())
     alone = SESSCallback(indices=[0, 1, 2, 3], num_images=4, save_dir=str(tmp_path / "one"))
     validate(tmp_path, alone)
-    (two,), (one,) = (list((tmp_path / name / "sess_maps_validate").glob("*.npz")) for name in ("two", "one"))
+    (two,), (one,) = (list((tmp_path / name / "sess_maps").glob("*.npz")) for name in ("two", "one"))
     first, second = np.load(one), np.load(two)
     assert set(first) == set(second)
     for name in first:

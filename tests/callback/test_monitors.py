@@ -146,3 +146,80 @@ def test_only_a_fit_has_monitors(tmp_path, entry):
     t = trainer(tmp_path, SESSCallback(small_sess(), **SMALL), EarlyStopping("sess/pointing_acc"))
     getattr(t, entry)(Module(), loader(), verbose=False)
     assert "sess/overall" in t.callback_metrics
+
+
+@pytest.mark.parametrize("kind", [EarlyStopping, ModelCheckpoint])
+def test_a_metric_that_compares_validations_has_no_first_value(tmp_path, kind):
+    callback = SESSCallback(small_sess(), metrics={"moved": SaliencyDrift()}, **SMALL)
+    with pytest.raises(MisconfigurationException, match=r"(?s)'sess/moved'.*no value in the first.*strict=False"):
+        fit(tmp_path, callback, monitored(kind, "sess/moved", tmp_path))
+
+
+def test_not_strict_waits_for_the_second_value(tmp_path, recwarn):
+    callback = SESSCallback(small_sess(), metrics={"moved": SaliencyDrift()}, **SMALL)
+    t = fit(tmp_path, callback, EarlyStopping("sess/moved", strict=False))
+    assert "sess/moved" in t.callback_metrics
+    assert not [w for w in recwarn if "no value in the first" in str(w.message)]
+
+
+class FailsFrom(SESSCallback):
+    """Fails in some validations, counted from 1 over the sanity check's end."""
+
+    validations = 0
+
+    def on_validation_start(self, trainer, pl_module):
+        self.validations += not trainer.sanity_checking
+        super().on_validation_start(trainer, pl_module)
+
+
+def failing_in(*validations):
+    def target(samples, logits):
+        if callback.validations in validations:
+            raise RuntimeError("planted")
+        return samples.labels
+
+    callback = FailsFrom(small_sess(), target=target, **SMALL)
+    return callback
+
+
+class Plateau(Module):
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=99)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "sess/overall"}}
+
+
+def test_a_skipped_validation_is_skipped_by_monitors(tmp_path):
+    """A stale value would be saved by, and counted as no improvement; a missing one would end the run."""
+    saving = ModelCheckpoint(tmp_path / "best", "{epoch}", monitor="sess/overall", save_top_k=-1)
+    often = ModelCheckpoint(tmp_path / "often", "{step}", monitor="sess/overall", every_n_train_steps=1, save_top_k=9)
+    stopping = EarlyStopping("sess/overall", mode="max", min_delta=9.0, patience=3)
+    with pytest.warns(UserWarning, match=r"skips this validation\. `sess/\.\.\.` has no new values(?s:.*)planted"):
+        t = fit(tmp_path, failing_in(2, 3), stopping, saving, often, module=Plateau(), max_epochs=9)
+    assert sorted(path.stem for path in (tmp_path / "best").glob("*")) == [f"epoch={i}" for i in (0, 3, 4, 5)]
+    assert (stopping.stopped_epoch, t.current_epoch) == (5, 6)  # the first and three that do not improve on it
+    steps = {int(path.stem.removeprefix("step=")) for path in (tmp_path / "often").glob("*")}
+    assert not steps & {7, 8, 11}  # between a skipped validation and the next
+    assert (saving.save_top_k, often.save_top_k, stopping.strict) == (-1, 9, True)
+    assert t.lr_scheduler_configs[0].strict
+
+
+def test_settings_of_monitors_come_back_where_the_last_validation_is_skipped(tmp_path):
+    saving = ModelCheckpoint(tmp_path, monitor="sess/overall")
+    stopping = EarlyStopping("sess/overall")
+    with pytest.warns(UserWarning, match="planted"):
+        t = fit(tmp_path, failing_in(2), stopping, saving)
+    assert "sess/overall" not in t.callback_metrics
+    assert (saving.save_top_k, stopping.strict) == (1, True)
+
+
+@pytest.mark.parametrize("walk", ["validate", "test", "fit"])
+def test_each_stage_must_prove_itself(tmp_path, walk):
+    """After a good fit, what cannot be read is an error of the next stage, not a warning without a number."""
+    callback = SESSCallback(small_sess(), **SMALL)
+    t = fit(tmp_path, callback)
+    again = getattr(trainer(tmp_path, callback), walk)
+    odd = loader("odd")
+    with pytest.raises(Exception, match="batch_to_samples"):
+        again(Module(), *([loader(), odd] if walk == "fit" else [odd]))
+    assert t.current_epoch == 2

@@ -178,6 +178,8 @@ def test_targets_by_rule(tmp_path):
     [
         ({"num_samples": 0}, "`num_samples`"),
         ({"every_n_epochs": 0}, "`every_n_epochs`"),
+        ({"max_seconds": 0}, "`max_seconds`"),
+        ({"max_seconds": float("nan")}, "`max_seconds`"),
         ({"metrics": ["insert"]}, "`metrics` to be one of"),
         ({"metrics": "insertion"}, "a list of names"),
         ({"metrics": {"insertion": 3}}, r"`metrics\['insertion'\]` to be a torchmetrics"),

@@ -6,9 +6,12 @@ import warnings
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from PIL import Image
 
 from sess_lightning.classifier import LitClassifier
 from sess_lightning.data import COCO14, VOC07, CocoPhotos
+from sess_lightning.data.box_checks import photo_size
+from sess_lightning.data.reading import read_annotated
 from tests.helpers.data_trees import voc_object, write_coco, write_photo, write_voc
 
 NAN = float("nan")
@@ -165,3 +168,13 @@ class TestVOC07:
         with pytest.warns(UserWarning, match="left out 1 objects"):
             (found,) = targets(VOC07(str(tree)))
         assert torch.numel(found["boxes"]) == 0
+
+
+@pytest.mark.parametrize(("kind", "size"), [("png", (20, 40)), ("tif", (40, 20))])
+def test_the_size_of_a_turned_photo_is_that_of_its_pixels_as_read(tmp_path, kind, size):
+    """Pillow turns a TIFF when it loads it, and its older releases know the size only then."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20)).save(tmp_path / f"side.{kind}", exif=exif.tobytes())
+    assert photo_size(tmp_path / f"side.{kind}") == size
+    assert tuple(read_annotated(tmp_path / f"side.{kind}").shape[1:]) == size

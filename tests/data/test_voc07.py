@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import tarfile
 from contextlib import contextmanager
 from functools import partial
@@ -173,3 +174,12 @@ def test_download(tmp_path, monkeypatch):
     assert len(ready(tmp_path / "new", download=True).val_dataloader().dataset) == 3
     with pytest.raises(ValueError, match=r"Could not download VOC07 to .*other.*VOCtest_06-Nov-2007\.tar"):
         ready(tmp_path / "other", download=True)
+
+
+def test_a_size_that_is_no_number_is_named_with_its_file(tmp_path):
+    write_voc(tmp_path, PHOTOS)
+    file = next(tmp_path.rglob("000001.xml"))
+    file.write_text(re.sub("<width>.*?</width>", "<width>wide</width>", file.read_text()))
+    assert "wide" in file.read_text()
+    with pytest.raises(ValueError, match=r"000001\.xml.*wide.*size in whole pixels"):
+        ready(tmp_path)

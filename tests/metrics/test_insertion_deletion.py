@@ -335,3 +335,13 @@ def test_metric_states_are_unchanged_by_a_failed_update(data):
     with pytest.raises(ValueError, match="`targets`"):
         metric.update(predict, data["images"], data["saliency"], torch.tensor([0, 1, 3]))
     assert not metric.insertion_total
+
+
+@pytest.mark.parametrize(("side", "shrunk"), [(25, True), (26, False)])
+def test_the_blur_is_said_to_shrink_only_where_it_does(side, shrunk):
+    _warn_shrunk.cache_clear()
+    image = torch.rand(1, 3, side, 40)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        perturbation_curve(predict, image, image[:, 0], torch.tensor([0]), steps=2)
+    assert bool(said) == shrunk

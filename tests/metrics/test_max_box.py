@@ -128,3 +128,9 @@ class TestMaxBox:
 
 def normalise(saliency):
     return (saliency - saliency.min()) / (saliency.max() - saliency.min())
+
+
+@pytest.mark.parametrize("box", [[5.0, 1, 2, 4], [1.0, 5, 4, 2]])
+def test_boxes_whose_corners_are_exchanged_are_refused(box):
+    with pytest.raises(ValueError, match="entry 1 of argument `boxes`"):
+        best_box_ious(torch.rand(2, 8, 8), [torch.tensor([[1.0, 1, 4, 4]]), torch.tensor([box])])

@@ -166,3 +166,13 @@ def test_source_pixels_of_every_size_equal_fractions():
                 whole = position.numerator // position.denominator
                 assert int(one[i + 2]) == whole
                 assert float(rest[i + 2]) == float(position - whole)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_map_that_is_not_finite_leaves_the_others_alone(value):
+    maps = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(0))
+    expected = normalised_maps(maps, (4, 5))
+    maps[1, 2, 3] = value
+    found = normalised_maps(maps, (4, 5))
+    assert torch.equal(found[[0, 2]], expected[[0, 2]])
+    assert not found[1].any()

@@ -1,0 +1,382 @@
+"""What may differ between processes: loggers, failures, values, batches. One pair of gloo processes for all tests.
+
+A call that one process misses ends in the time limit of the group, as an error of the pair.
+"""
+
+import os
+import random
+import time
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader, IterableDataset
+from torchmetrics import Metric
+
+from sess_lightning import SESSCallback
+from sess_lightning.callback.trainer_checks import refuse_empty_loaders
+from sess_lightning.metrics import InsertionAUC, PointingGame
+from sess_lightning.samples import batch_to_samples
+from tests.helpers.processes import run_in_two
+from tests.helpers.training import Module, Pictures, loader, small_sess, trainer
+
+needs_gloo = pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+SMALL = {"num_samples": 4, "num_images": 2, "compare_base": False}
+
+
+class Own(Metric):
+    """Not synchronised: its value on rank 0, NaN elsewhere; raises on the rank and in the validation it is told."""
+
+    full_state_update = False
+
+    def __init__(self, value, raises=None):
+        super().__init__(sync_on_compute=False)
+        self.value, self.raises, self.computed = value, raises, 0
+        self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, saliency):
+        self.count += len(saliency)
+
+    def compute(self):
+        self.computed += 1
+        rank = torch.distributed.get_rank()
+        if self.raises == (rank, self.computed):
+            raise RuntimeError("seldom, and on one process")
+        return torch.tensor(self.value if rank == 0 else float("nan"))
+
+
+class Kept(Metric):
+    """The images' means, kept one by one: lists of another length on each process."""
+
+    full_state_update = False
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("means", [], dist_reduce_fx="cat")
+
+    def update(self, images):
+        self.means.append(images.mean((1, 2, 3)))
+
+    def compute(self):
+        return torch.cat(self.means if isinstance(self.means, list) else [self.means]).sum()
+
+
+class Uneven(IterableDataset):
+    """Five pictures on the first process, none on the other."""
+
+    def __iter__(self):
+        pictures = Pictures()
+        return iter([pictures[i] for i in range(5 if torch.distributed.get_rank() == 0 else 0)])
+
+
+class Counting(SESSCallback):
+    """Counts validations."""
+
+    validations = 0
+
+    def on_validation_start(self, trainer, pl_module):
+        self.validations += not trainer.sanity_checking
+        super().on_validation_start(trainer, pl_module)
+
+
+def fit(folder, callback, *others, validation=None, **options):
+    """A fit with this callback on both processes; returns the trainer and the module."""
+    torch.manual_seed(3)
+    module = Module()
+    t = trainer(folder, *([callback] if callback else []), *others, devices=2, **{"strategy": "ddp", **options})
+    t.fit(module, loader(), loader() if validation is None else validation)
+    return t, module
+
+
+def logged(t):
+    return {key: float(value) for key, value in t.callback_metrics.items()}
+
+
+def logger_on_one(rank, folder):
+    logger = TensorBoardLogger(folder / "board") if rank == 0 else False
+    t, _ = fit(folder, SESSCallback(small_sess(), **SMALL), logger=logger, max_epochs=1)
+    return {"written": bool(list((folder / "board").rglob("events*"))), **logged(t)}
+
+
+def values(rank, folder):
+    def slow(samples, logits):
+        if rank == 1:
+            time.sleep(0.3)
+        return samples.labels
+
+    metrics = {"own": Own(0.75), "kept": Kept(), "pointing": PointingGame()}
+    callback = SESSCallback(small_sess(), metrics=metrics, target=slow, **{**SMALL, "indices": [0, 1, 2, 4, 6]})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        t, _ = fit(folder, callback, max_epochs=1, validation=loader("targets"))
+    return {"mine": callback._trackers[0].seconds, "advised": any("sync_dist" in str(w.message) for w in caught),
+            **logged(t)}  # fmt: skip
+
+
+def no_batch(rank, folder):
+    callback = SESSCallback(small_sess(), metrics={"kept": Kept()}, **SMALL)
+    # Broadcasting buffers would itself be a call that the process without a batch misses.
+    strategy = DDPStrategy(broadcast_buffers=False)
+    t, _ = fit(folder, callback, max_epochs=1, validation=DataLoader(Uneven(), batch_size=2), strategy=strategy)
+    return logged(t)
+
+
+def fails_once(rank, folder):
+    """The third of five validations fails on process 1, in `target`; the fourth in a metric's `compute`."""
+
+    def target(samples, logits):
+        if rank == 1 and callback.validations == 3:
+            raise RuntimeError("not this time")
+        return samples.labels
+
+    metrics = {"insertion": InsertionAUC(), "own": Own(0.5, raises=(1, 3))}
+    callback = Counting(small_sess(), metrics=metrics, target=target, **SMALL)
+    saving = ModelCheckpoint(folder / "best", "{epoch}", monitor="sess/insertion_auc", save_top_k=-1)
+    stopping = EarlyStopping("sess/insertion_auc", patience=99)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        t, _ = fit(folder, callback, saving, stopping, max_epochs=5, enable_checkpointing=True)
+    told = [str(w.message) for w in caught if "skips this validation" in str(w.message)]
+    saved = sorted(path.stem for path in (folder / "best").glob("*.ckpt"))
+    return {"told": told, "saved": saved, "epochs": t.current_epoch, "best": float(saving.best_model_score),
+            "settings": (saving.save_top_k, stopping.strict), **logged(t)}  # fmt: skip
+
+
+def fails_first(rank, folder):
+    def target(samples, logits):
+        if rank == 1:
+            raise KeyError("no such class")
+        return samples.labels
+
+    try:
+        fit(folder, SESSCallback(small_sess(), target=target, **SMALL), max_epochs=1)
+    except Exception as error:
+        return {"error": repr(error)}
+    return {"error": None}
+
+
+def resumed(rank, folder):
+    """The second fit has more to choose from, so that the seed alone would choose otherwise."""
+    found = {}
+
+    def run(name, count, checkpoint, **options):
+        callback = SESSCallback(small_sess(), **{**SMALL, **options})
+        saving = ModelCheckpoint(folder / name, "{epoch}", every_n_epochs=1)
+        torch.manual_seed(3)
+        t = trainer(folder, callback, saving, strategy="ddp", devices=2, enable_checkpointing=True,
+                    max_epochs=2 if checkpoint else 1)  # fmt: skip
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            t.fit(Module(), loader(), loader(count=count), ckpt_path=checkpoint)
+        found[name] = sorted(callback._trackers[0].selection.positions)
+        found[f"{name} told"] = [str(w.message) for w in caught if "of the checkpoint" in str(w.message)]
+        return saving.best_model_path
+
+    path = run("first", 40, None)
+    run("same", 80, path)
+    run("seed", 80, path, seed=1)
+    run("more", 80, path, num_samples=6)
+    run("fresh", 80, None)
+    return found
+
+
+class Unsafe:
+    """Raises at random, by a seed of the rank's own, in each kind of work, once a first validation has gone well."""
+
+    def __init__(self, on):
+        self.random, self.on, self.raised, self.callback = random.Random(7), on, 0, None
+
+    def __call__(self):
+        if self.on and self.callback.validations > 1 and self.random.random() < 0.15:
+            self.raised += 1
+            raise OSError("bad luck")
+
+    def batch(self, batch):
+        self()
+        return batch_to_samples(batch)
+
+    def target(self, samples, logits):
+        self()
+        return samples.labels
+
+
+class Board(CSVLogger):
+    """Draws, and is as unsafe; on rank 0 only."""
+
+    unsafe = None
+
+    def log_image(self, *arguments, **options):
+        self.unsafe()
+
+
+Board.__name__ = "WandbLogger"  # loggers are known by name
+
+
+class Unlucky(Kept):
+    """A metric that is as unsafe."""
+
+    unsafe = None  # of the class, as metrics are cloned
+
+    def update(self, images):
+        self.unsafe()
+        super().update(images)
+
+    def compute(self):
+        self.unsafe()
+        return super().compute()
+
+    def reset(self):
+        self.unsafe()
+        super().reset()
+
+
+def faults(rank, folder, faulty=1, epochs=30):
+    unsafe = Unsafe(rank == faulty)
+    Unlucky.unsafe = Board.unsafe = unsafe
+    callback = Counting(small_sess(), metrics={"kept": Unlucky()}, batch_to_samples=unsafe.batch, every_n_epochs=2,
+                          target=unsafe.target, **SMALL)  # fmt: skip
+    unsafe.callback = callback
+    _, bare = fit(folder, None, max_epochs=epochs)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        stopping = EarlyStopping("sess/kept", patience=999)
+        t, module = fit(folder, callback, stopping, max_epochs=epochs, logger=rank == 0 and Board(folder))
+    same = all(torch.equal(one, other) for one, other in zip(bare.parameters(), module.parameters(), strict=True))
+    told = sum("skips this validation" in str(w.message) for w in caught)
+    return {
+        "epochs": t.current_epoch,
+        "same": same,
+        "raised": unsafe.raised,
+        "told": told,
+        "validations": callback.validations,
+    }
+
+
+def faults_of_rank_0(rank, folder):
+    return faults(rank, folder, faulty=0)
+
+
+SCENES = (logger_on_one, values, no_batch, fails_once, fails_first, resumed, faults, faults_of_rank_0)
+
+
+def work(rank, folder):
+    torch.set_num_threads(1)
+    os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0", WORLD_SIZE="2")
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    found = {}
+    for scene in SCENES:
+        place = Path(folder) / scene.__name__
+        place.mkdir(exist_ok=True)
+        found[scene.__name__] = scene(rank, place)
+    torch.save(found, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    run_in_two(work, str(folder))
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+def both(pair, name):
+    return [one[name] for one in pair]
+
+
+@needs_gloo
+def test_only_rank_0_has_a_logger(pair):
+    first, second = both(pair, "logger_on_one")
+    assert first["written"]
+    assert first["sess/num_samples"] == second["sess/num_samples"] == 4
+
+
+@needs_gloo
+def test_all_processes_log_the_same(pair):
+    """`own` is finite on one process only, `kept` has lists of three and of two."""
+    first, second = both(pair, "values")
+    assert {k for k in first if "/" in k} == {"sess/own", "sess/kept", "sess/pointing_acc", "sess/seconds",
+                                              "sess/num_samples", "sess/valid_fraction"}  # fmt: skip
+    seconds = max(first.pop("mine"), second.pop("mine"))
+    assert first == second
+    assert first["sess/own"] == 0.75
+    assert first["sess/num_samples"] == 5
+    assert first["sess/seconds"] == pytest.approx(seconds, rel=1e-6)
+    assert not first["advised"]
+    followed = Pictures().images[[0, 1, 2, 4, 6]]
+    assert first["sess/kept"] == pytest.approx(float(followed.mean((1, 2, 3)).sum()), rel=1e-5)
+
+
+@needs_gloo
+def test_a_process_without_a_batch(pair):
+    first, second = both(pair, "no_batch")
+    assert {key: first[key] for key in second} == second
+    assert first["sess/num_samples"] == 2
+    assert first["sess/kept"] == pytest.approx(float(Pictures().images[:2].mean((1, 2, 3)).sum()), rel=1e-5)
+
+
+@needs_gloo
+def test_a_failure_of_one_process_is_told_on_rank_0_and_skipped_on_all(pair):
+    first, second = both(pair, "fails_once")
+    third, fourth = first["told"]
+    assert "process 1 of 2" in third
+    assert "RuntimeError: not this time" in third
+    assert "RuntimeError: seldom, and on one process" in fourth
+    assert first["epochs"] == second["epochs"] == 5
+    assert first["saved"] == ["epoch=0", "epoch=1", "epoch=4"]
+    assert first["settings"] == second["settings"] == (-1, True)
+
+
+@needs_gloo
+def test_a_first_failure_of_one_process_is_raised_on_all(pair):
+    first, second = both(pair, "fails_first")
+    assert "process 1 of 2" in first["error"]
+    assert "KeyError" in first["error"]
+    assert "no such class" in first["error"]
+    assert second["error"] == "KeyError('no such class')"
+
+
+@needs_gloo
+def test_a_resumed_training_follows_the_same_on_every_process(pair):
+    for one in both(pair, "resumed"):
+        assert one["same"] == one["first"] != one["fresh"]
+        assert one["same told"] == one["fresh told"] == []
+        assert one["seed"] != one["first"]
+        assert len(one["more"]) == 3
+    told = pair[0]["resumed"]
+    assert "seed was 0 and is 1" in told["seed told"][0]
+    assert "num_samples was 4 and is 6" in told["more told"][0]
+
+
+@needs_gloo
+@pytest.mark.parametrize(("scene", "faulty"), [("faults", 1), ("faults_of_rank_0", 0)])
+def test_work_that_fails_at_random_on_one_process(pair, scene, faulty):
+    """What `on_error="warn"` is for: no hang, and the weights are those of the training without the callback."""
+    first, second = both(pair, scene)
+    assert first["epochs"] == second["epochs"] == first["validations"] == second["validations"] == 30
+    assert first["same"]
+    assert second["same"]
+    assert both(pair, scene)[faulty]["raised"] > 8
+    assert first["told"] > 5
+
+
+@pytest.mark.parametrize("owner", ["module", "datamodule"])
+def test_processes_that_may_have_no_batch_are_refused(owner):
+    both = {"module": pl.LightningModule(), "datamodule": pl.LightningDataModule()}
+    both[owner].allow_zero_length_dataloader_with_multiple_devices = True
+    for world_size in (1, 2):
+        t = SimpleNamespace(world_size=world_size, datamodule=both["datamodule"])
+        if world_size == 1:
+            refuse_empty_loaders(t, both["module"])
+        else:
+            with pytest.raises(MisconfigurationException, match=r"allow_zero_length.*=True on 2 processes"):
+                refuse_empty_loaders(t, both["module"])
