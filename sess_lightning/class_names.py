@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import ast
 import difflib
+import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ClassNames = Mapping[int, str]
 
 
-def read_class_names(path: str | Path) -> dict[int, str]:
+def read_class_names(path: str | Path, argument: str = "classes") -> dict[int, str]:
     """Names by class index, from a file in UTF-8.
 
     Args:
         path: a text file with one name a line, the first that of class 0; or JSON or a Python literal: a list of names,
             a dict from index to name or to `[WordNet id, name]`, as ImageNet's lists are published, or from name to
             index, or a dict with COCO's `categories`. What ends in `.json` must be JSON.
+        argument: name of the argument that holds the path, for errors.
 
     Raises:
         ValueError: if the file is missing or holds something else.
@@ -32,26 +34,27 @@ def read_class_names(path: str | Path) -> dict[int, str]:
             "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else getattr(error, "strerror", error)
         )
         raise ValueError(
-            f"Expected argument `classes` to be a file of class names, but could not read {path}: {reason}."
+            f"Expected argument `{argument}` to be a file of class names, but could not read {path}: {reason}."
         ) from error
     try:
         content = _content(text, is_json=path.suffix.lower() == ".json")
         if isinstance(content, dict) and "categories" in content:
             return {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
-        return _by_index(content)
+        return names_by_index(content)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"Expected argument `classes` to be a file of class names, but could not read {path}: "
+            f"Expected argument `{argument}` to be a file of class names, but could not read {path}: "
             f"{type(error).__name__} {error}. Write one name a line, or JSON: a list, an object from index to name, or "
             "COCO's categories."
         ) from error
 
 
-def class_names_of(data: object) -> dict[int, str] | None:
-    """Names by class index that a data module or data set has as `class_names`.
+def class_names_of(data: object, attribute: str = "class_names") -> dict[int, str] | None:
+    """Names by class index that a data module, data set or model has in an attribute.
 
     Args:
-        data: of the user. The attribute may be a mapping from index to name or from name to index, a sequence of
+        data: of the user.
+        attribute: name of the attribute, which may be a mapping from index to name or from name to index, a sequence of
             names, or a method without arguments that returns one of them.
 
     Returns:
@@ -59,18 +62,22 @@ def class_names_of(data: object) -> dict[int, str] | None:
         does not end for them.
     """
     try:
-        names: Any = getattr(data, "class_names", None)
-        if callable(names) and not isinstance(names, Mapping):
+        names: Any = getattr(data, attribute, None)
+        if inspect.isroutine(names):  # not a module, whose call would be a forward
             names = names()
         if isinstance(names, (str, bytes)) or not hasattr(names, "__len__"):
             return None
-        return _by_index(names)
+        return names_by_index(names)
     except Exception:
         return None
 
 
-def _by_index(names: Any) -> dict[int, str]:
-    """Names by index, from a sequence or mapping, also from names to indices as torchvision's `class_to_idx`."""
+def names_by_index(names: Any) -> dict[int, str]:
+    """Names by index, from a sequence or mapping, also from names to indices as torchvision's `class_to_idx`.
+
+    Raises:
+        TypeError, ValueError: if they are none.
+    """
     if not isinstance(names, Mapping):
         names = dict(enumerate(names))
     elif all(type(index) is int for index in names.values()) and not any(str(key).isdigit() for key in names):
@@ -93,9 +100,9 @@ def _content(text: str, is_json: bool) -> Any:
 
 
 def _single(name: Any) -> str:
-    """The name itself; of `[WordNet id, name]` the last."""
+    """The name itself; of `[WordNet id, name]` the second, of synonyms, as torchvision's ImageNet has, the first."""
     if isinstance(name, (list, tuple)) and name and all(isinstance(part, str) for part in name):
-        return name[-1]
+        return name[min(1, len(name) - 1) if re.fullmatch(r"n\d{8}", name[0]) else 0]
     if not isinstance(name, (str, int)):
         raise TypeError(f"a name is {name!r}")
     return str(name)
@@ -141,6 +148,12 @@ def chosen_class(target: str, names: ClassNames | None, num_classes: int) -> int
     return range(value) if number[1] else value
 
 
+def nearest_names(name: str, names: Collection[str]) -> list[str]:
+    """At most five of the names that hold `name`, in upper or lower case, or else are spelt alike."""
+    holding = [one for one in names if name.lower() in one.lower()]
+    return holding[:5] or difflib.get_close_matches(name, names, n=5, cutoff=0.5)
+
+
 def _named(target: str, names: ClassNames) -> int:
     found = [index for index, name in names.items() if name == target]
     found = found or [index for index, name in names.items() if name.lower() == target.lower()]
@@ -156,8 +169,7 @@ def _named(target: str, names: ClassNames) -> int:
             f"Expected argument `target` to be 'top1', 'top3' or an index, as the classes have no names, but got "
             f"{target!r}. Name them with --classes FILE."
         )
-    holding = [name for name in names.values() if target.lower() in name.lower()]
-    near = holding[:5] or difflib.get_close_matches(target, names.values(), n=5, cutoff=0.5)
+    near = nearest_names(target, names.values())
     raise ValueError(
         f"Expected argument `target` to be 'top1', 'top3', an index or the name of a class, but got {target!r}."
         + (f" Nearest: {', '.join(near)}." if near else "")

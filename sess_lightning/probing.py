@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache, wraps
 from itertools import chain
@@ -54,7 +54,7 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
         stack.enter_context(_unlogged(model))
         stack.enter_context(_modes(model))
         stack.enter_context(_gradients(model))
-        stack.enter_context(_random_states(model))
+        stack.enter_context(random_states({p.device for p in model.parameters() if p.device.type == "cuda"}))
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         # Dynamo is imported by the first torch.compile: without it, nothing is compiled and its slow import is saved.
@@ -259,8 +259,8 @@ def _gradients(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _random_states(model: nn.Module) -> Iterator[None]:
-    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+def random_states(devices: Collection[torch.device] = ()) -> Iterator[None]:
+    """Put the random states of Python, numpy and torch back afterwards, those of these CUDA devices too."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=list(devices)):

@@ -13,7 +13,9 @@ from torchvision.models import get_model
 
 from sess_lightning.data import ShapeScenes
 from sess_lightning.sess import SESS
+from tests.helpers.data_trees import write_photo
 from tests.helpers.nets import seeded
+from tests.helpers.photo_folder import write_photos
 
 QUICK = {"max_epochs": 1, "enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
 
@@ -102,6 +104,18 @@ def test_finetune_photos(example, tmp_path):
     best = module.main(module.Photos(str(folder), 2), "resnet18", None, sess, accelerator="cpu", **QUICK)
     state = torch.load(best.best_model_path, weights_only=True)["state_dict"]
     assert state["model.fc.weight"].shape == (2, 512)
+
+
+def test_finetune_class_folders(example, tmp_path):
+    """The folders count the classes in another order than the photos do, which go by name."""
+    for number, name in enumerate(("class 2", "class 0", "class 1")):
+        for part in ("train", "val"):
+            write_photo(tmp_path / "crops" / part / name / "a.png", 80, 90, number)
+    photos = str(write_photos(tmp_path / "photos", 4))
+    module = example("finetune_class_folders")
+    best = module.main(module.Crops(str(tmp_path / "crops"), 64), photos, "resnet18", None, accelerator="cpu", **QUICK)
+    assert 0 <= float(best.best_model_score) <= 1
+    assert tmp_path / "runs" / "class_folders" in Path(best.best_model_path).resolve().parents
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")

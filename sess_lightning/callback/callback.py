@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
@@ -15,14 +16,15 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from sess_lightning.callback.class_name_search import given_class_names
 from sess_lightning.callback.explainer import Explained, TargetRule, on_layer
 from sess_lightning.callback.forward_view import ForwardFn
 from sess_lightning.callback.keys import EVOLUTION, build_metrics
-from sess_lightning.callback.loaders import check_choices
 from sess_lightning.callback.monitors import check_names, monitors_of, possible_intervals, possible_names
 from sess_lightning.callback.sample_checks import checked_bands
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_empty_loaders, refuse_sharding
 from sess_lightning.callback.validation import ValidationWork
+from sess_lightning.callback.watched_photos import PhotoArgument
 from sess_lightning.checks import check_choice
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from sess_lightning.layers import get_layer
@@ -51,7 +53,8 @@ class SESSCallback(ValidationWork):
     | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |
 
     A map that is constant or NaN counts as no information: a random order of pixels for insertion and deletion, a miss
-    for pointing. With several validation loaders `/dataloader_idx_i` follows each key and each tag.
+    for pointing. With several validation loaders `/dataloader_idx_i` follows each key and each tag. With `photos=` the
+    keys are theirs; where batches are watched as well, those of the photos begin with `sess/photos/`.
 
     **Shown**, at `trainer.global_step`, with samples of all processes, by every logger that can (images: TensorBoard,
     W&B, MLflow, Comet, DVCLive, Aim, SwanLab and all with the same `log_image`; text and charts: TensorBoard); nothing
@@ -113,11 +116,21 @@ class SESSCallback(ValidationWork):
             itself. `None` leaves the method's own, which mostly is the one found by itself.
         reshape: function from that layer's output to `(N, C, h, w)`, e.g. `sess_lightning.layers.tokens_to_grid(7, 7)`;
             `None` leaves the method's own.
+        photos: photos to watch instead of validation batches, each at its own size; beside them where `dataloaders`
+            says which. A folder in COCO format (`images/` and `annotations.json`), of class folders or of photos alone,
+            a list of image files, a Dataset of `(image, label or detection target)`, a DataLoader, or `Samples`. Files,
+            PIL images and uint8 tensors are normalised by `mean` and `std`, floating point images are taken as they
+            come. `num_samples` and `indices` choose among them; the processes share them. The window is `window_size`
+            of `sess`, or the size of the validation images. Classes are matched by name where both the photos' and the
+            model's are known, else by number.
+        class_names: names of the model's classes: a list, a mapping from index to name, or a file of them. `None` looks
+            for `class_names` or `classes` of the data module, the validation data sets and the module, then for
+            `id2label` of a Hugging Face config; `sess/run` says what was found.
 
     Attributes:
         last_result: `Explained` of the first watched loader in the last validation, on the CPU: copies. `None` where
             that validation was skipped.
-        last_results: the same by number of the loader.
+        last_results: the same by number of the loader; photos have `sess_lightning.callback.keys.PHOTOS`.
         last_intervals: by number of the loader, `sess_lightning.intervals.Interval` (value, low, high) by name of the
             key, with `_gain` behind it for SESS minus base.
 
@@ -158,6 +171,8 @@ class SESSCallback(ValidationWork):
         bands: Sequence[int] | None = None,
         target_layer: str | nn.Module | None = None,
         reshape: Callable[[Tensor], Tensor] | None = None,
+        photos: PhotoArgument | None = None,
+        class_names: str | Path | Sequence[str] | Mapping[int, str] | None = None,
     ) -> None:
         for name, value, least in (
             ("num_samples", num_samples, 1), ("num_images", num_images, 0), ("every_n_epochs", every_n_epochs, 1)
@@ -189,6 +204,8 @@ class SESSCallback(ValidationWork):
         self.save_dir = save_dir
         self.intervals = intervals
         self.bands = checked_bands(bands)
+        self.photos, self.class_names = photos, class_names
+        self._given_names = given_class_names(class_names)
         self._start()
 
     @property
@@ -222,7 +239,7 @@ class SESSCallback(ValidationWork):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the loaders that are known without a sanity check; say where there are none."""
-        check_choices(trainer, self.dataloaders, self.indices, trainer.world_size)
+        self._check_choices(trainer)
         if trainer.limit_val_batches and not trainer.enable_validation:
             rank_zero_warn(
                 "SESSCallback works during validation, but this fit has no validation loader or no validation_step: "

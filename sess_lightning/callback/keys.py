@@ -6,6 +6,7 @@ docs/watching.md and of the docstring of `SESSCallback` against it, and a fit.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -18,6 +19,27 @@ from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
 
 BASE = "base_"
 """Before the name of a key: the value of the base method alone."""
+
+PHOTOS = sys.maxsize
+"""Number of `SESSCallback(photos=)` among the loaders, by which results are kept: they come behind all of them."""
+
+PHOTOS_PART = "/photos"
+"""The part of their keys and tags where validation batches are watched as well."""
+
+
+def full_name(name: str, prefix: str, part: str) -> str:
+    """Returns the whole key or tag, as loggers and monitors have it.
+
+    Args:
+        name: of the key or tag, e.g. `"pointing_acc"`.
+        prefix: first part, e.g. `"sess"`.
+        part: `""`; `"/dataloader_idx_1"`, which follows as Lightning writes it; or `PHOTOS_PART`, which goes before.
+
+    Example:
+        >>> full_name("overall", "sess", "/dataloader_idx_1"), full_name("overall", "sess", PHOTOS_PART)
+        ('sess/overall/dataloader_idx_1', 'sess/photos/overall')
+    """
+    return f"{prefix}{part}/{name}" if part == PHOTOS_PART else f"{prefix}/{name}{part}"
 
 
 class Key(NamedTuple):
@@ -240,7 +262,7 @@ def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> dict[str, l
     Args:
         names: names of the logged values, without prefix and suffix.
         prefix: first part of the keys, e.g. `"sess"`.
-        suffix: last part of the keys, e.g. `"/dataloader_idx_1"`.
+        suffix: last part of the keys, e.g. `"/dataloader_idx_1"`, or `PHOTOS_PART`.
 
     Returns:
         The full keys that each chart overlays, by the chart's title.
@@ -269,4 +291,4 @@ def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> dict[str, l
         if key.difference and {part.name for part in key.difference} <= set(logged):
             title = " against ".join(f"{part.title} ({part.direction})" for part in key.difference)
             charts[title] = [part.name for part in key.difference]
-    return {title: [f"{prefix}/{name}{suffix}" for name in chosen] for title, chosen in charts.items()}
+    return {title: [full_name(name, prefix, suffix) for name in chosen] for title, chosen in charts.items()}

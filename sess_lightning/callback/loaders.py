@@ -50,6 +50,16 @@ def evaluation_loaders(trainer: pl.Trainer) -> list[EvaluationLoader]:
     return [EvaluationLoader(combined, (min if combined._mode == "min_size" else max)(batches))]
 
 
+def ends_here(loaders: Sequence[EvaluationLoader], loader: int, batch_idx: int) -> bool:
+    """Whether a validation ends with this batch; where its length is unknown, whether this is the first of that loader.
+
+    The hook of the end comes too late: callbacks that average weights may have put the others back by then.
+    """
+    last = max((number for number, one in enumerate(loaders) if one.num_batches), default=0)
+    unknown = loaders[last].num_batches == float("inf")
+    return loader == last and (batch_idx == 0 if unknown else batch_idx + 1 >= loaders[last].num_batches)
+
+
 def check_choices(
     trainer: pl.Trainer, dataloaders: Sequence[int] | None, indices: Sequence[int] | None, num_processes: int
 ) -> None:

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torchmetrics import Metric
 
-from sess_lightning.callback.keys import BASE, KEYS, OVERALL, POINTING, key_name
+from sess_lightning.callback.keys import BASE, KEYS, OVERALL, PHOTOS, PHOTOS_PART, POINTING, full_name, key_name
 from sess_lightning.callback.sample_values import GAIN
 
 _LOADER = re.compile(r"/dataloader_idx_\d+$")
@@ -105,7 +105,7 @@ def check_names(monitors: Iterable[Monitor], prefix: str, names: Collection[str]
         MisconfigurationException: if the monitor would fail for the lack of it.
     """
     for monitor in monitors:
-        name = _LOADER.sub("", monitor.key).removeprefix(f"{prefix}/")
+        name = _bare(monitor.key, prefix)
         if name in names:
             continue
         near = get_close_matches(name, names, n=1)
@@ -138,50 +138,50 @@ def check_batches(
     Raises:
         MisconfigurationException: if a monitor would fail for the lack of it.
     """
-    check_loaders(monitors, prefix, suffixes, several)
+    situation = f"{'several' if several else 'one'} validation loader{'s' if several else ''}"
+    check_loaders(monitors, prefix, suffixes.values(), "`photos`" if PHOTOS in suffixes else situation)
     for number, suffix in suffixes.items():
         if False in annotated[number] and True not in annotated[number]:
-            check_pointing(monitors, prefix, suffix)
+            check_pointing(monitors, prefix, suffix, "photos" if number == PHOTOS else "validation batches")
 
 
-def check_loaders(monitors: Iterable[Monitor], prefix: str, watched: Iterable[int], several: bool) -> None:
+def check_loaders(monitors: Iterable[Monitor], prefix: str, parts: Collection[str], situation: str) -> None:
     """Say which monitors name no loader where there are several, or one that is not watched.
 
     Args:
         monitors: of this callback's keys.
         prefix: of the keys.
-        watched: numbers of the validation loaders that the callback watches.
-        several: whether there are several validation loaders.
+        parts: of the keys of what the callback watches, as `full_name` takes them.
+        situation: what these follow from.
 
     Raises:
         MisconfigurationException: if the monitor would fail for the lack of it.
     """
-    suffixes = [f"/dataloader_idx_{number}" for number in sorted(watched)] if several else [""]
     for monitor in monitors:
-        found = _LOADER.search(monitor.key)
-        rest = _LOADER.sub("", monitor.key)
-        if (found.group() if found else "") in suffixes or rest.removeprefix(f"{prefix}/") not in _OURS:
+        name = _bare(monitor.key, prefix)
+        possible = [full_name(name, prefix, part) for part in parts]
+        if monitor.key in possible or name not in _OURS:
             continue
         _complain(
             monitor,
-            f"{monitor.who} monitors {monitor.key!r}, but with {'several' if several else 'one'} validation loader"
-            f"{'s' if several else ''} the key is {' or '.join(repr(rest + suffix) for suffix in suffixes)}.",
+            f"{monitor.who} monitors {monitor.key!r}, but with {situation} the key is "
+            f"{' or '.join(map(repr, possible))}.",
         )
 
 
-def check_pointing(monitors: Iterable[Monitor], prefix: str, suffix: str) -> None:
-    """Say which monitors read pointing accuracy of a loader whose batches hold no boxes and no masks.
+def check_pointing(monitors: Iterable[Monitor], prefix: str, suffix: str, what: str = "validation batches") -> None:
+    """Say which monitors read pointing accuracy of a loader whose batches, or of photos, which hold no boxes or masks.
 
     Raises:
         MisconfigurationException: if the monitor would fail for the lack of it.
     """
     for monitor in monitors:
-        if monitor.key in {f"{prefix}/{name}{suffix}" for name in _POINTING}:
+        if monitor.key in {full_name(name, prefix, suffix) for name in _POINTING}:
             _complain(
                 monitor,
-                f"{monitor.who} monitors {monitor.key!r}, but the validation batches hold no boxes and no masks to "
+                f"{monitor.who} monitors {monitor.key!r}, but the {what} hold no boxes and no masks to "
                 f"point at. Give them as detection targets or by batch_to_samples=, or monitor "
-                f"{prefix}/{OVERALL.name}{suffix}.",
+                f"{full_name(OVERALL.name, prefix, suffix)}.",
             )
 
 
@@ -199,7 +199,7 @@ def check_values(monitors: Iterable[Monitor], prefix: str, logged: Collection[st
     """
     names = set(measured)
     for monitor in monitors:
-        name = _LOADER.sub("", monitor.key).removeprefix(f"{prefix}/")
+        name = _bare(monitor.key, prefix)
         if monitor.key in logged:
             continue
         if name in _POINTING:
@@ -217,6 +217,11 @@ def check_values(monitors: Iterable[Monitor], prefix: str, logged: Collection[st
                 "EarlyStopping or to the plateau scheduler; a ModelCheckpoint cannot wait, so let it monitor another "
                 "key.",
             )
+
+
+def _bare(key: str, prefix: str) -> str:
+    """The name in a key, without prefix, loader and photos."""
+    return _LOADER.sub("", key).removeprefix(prefix).removeprefix(PHOTOS_PART).removeprefix("/")
 
 
 def _complain(monitor: Monitor, message: str) -> None:

@@ -21,6 +21,7 @@ from sess_lightning.callback.keys import (
     POINTING_PER_CLASS,
     RUN,
     Tag,
+    full_name,
     metric_charts,
 )
 from sess_lightning.callback.loggers import log_folder, log_image, log_layout, log_text
@@ -29,7 +30,6 @@ from sess_lightning.callback.sample_rows import DisplayOptions, draw_grid, map_r
 from sess_lightning.callback.sample_values import as_table, in_short
 from sess_lightning.callback.saving import file_pattern, save_evolution, save_validation
 from sess_lightning.callback.tracker import Curves, LoaderTracker
-from sess_lightning.class_names import class_names_of
 from sess_lightning.render import Bar, Line, bars_figure, curves_figure
 from sess_lightning.render.text import DOT
 
@@ -117,14 +117,14 @@ class Reporter:
         self._drew = self._drew or draws
         self._introduced.add(suffix)
         curves = tracker.curves(trainer.strategy) if draws else {}
-        display = self.display._replace(class_names=class_names_of(getattr(trainer, "datamodule", None)))
+        display = self.display._replace(class_names=tracker.class_names.names)
         self._lay_out(trainer, suffix, values)
         if not draws and not introduces:
             return
         outcomes = [outcome for _, one in tracker.shown for outcome in one]
         if introduces:
             samples = [(outcome.place, display.name(outcome.label)) for outcome in outcomes]
-            text = run_text(*settings(), samples, tracker.selection.how)
+            text = run_text(*settings(), samples, tracker.selection.how, tracker.photo_names)
             log_text(trainer.loggers, self._tag(RUN, suffix), text, trainer.global_step)
         if tracker.intervals:
             log_text(trainer.loggers, self._tag(INTERVALS, suffix), as_table(tracker.intervals), trainer.global_step)
@@ -200,7 +200,7 @@ class Reporter:
             self._show(trainer, POINTING_PER_CLASS, suffix, _bars(classes, f"pointing accuracy by class, {title}"))
 
     def _tag(self, tag: Tag, suffix: str) -> str:
-        return f"{self.prefix}/{tag.name}{suffix}"
+        return full_name(tag.name, self.prefix, suffix)
 
     def _show(self, trainer: pl.Trainer, kind: Tag, suffix: str, picture: Tensor) -> str:
         tag = self._tag(kind, suffix)

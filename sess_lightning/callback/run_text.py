@@ -51,7 +51,11 @@ def sess_settings(sess: SESS, images: Sequence[Tensor]) -> dict[str, Any]:
 
 
 def run_text(
-    sess: Mapping[str, Any], settings: Mapping[str, Any], samples: Sequence[tuple[Place, str | None]], chosen: str
+    sess: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    samples: Sequence[tuple[Place, str | None]],
+    chosen: str,
+    photos: Sequence[str] | None = None,
 ) -> str:
     """Returns the settings and the followed samples of a run as markdown.
 
@@ -60,12 +64,13 @@ def run_text(
         settings: settings of the callback, by argument.
         samples: place of each followed sample, and the name of its class.
         chosen: a sentence that tells how they were chosen.
+        photos: names of all photos where the samples are some of them; their place then holds the photo's number.
     """
     several = len({place[0] for place, _ in samples}) > 1
-    head = ["sample", *["process"] * several, "batch", "position in the batch", "label"]
+    head = ["sample", *["process"] * several, *(["photo"] if photos else ["batch", "position in the batch"]), "label"]
     rows = [
-        [number, *place[0 if several else 1 :], "unknown" if label is None else label]
-        for number, (place, label) in enumerate(samples)
+        [number, *[rank] * several, *([photos[batch]] if photos else [batch, position]), label or "unknown"]
+        for number, ((rank, batch, position), label) in enumerate(samples)
     ]
     return "\n\n".join(
         [

@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from sess_lightning.callback.class_name_search import FoundNames
 from sess_lightning.callback.exchange import States, states_of, synchronise
 from sess_lightning.callback.explainer import Explained, Place
 from sess_lightning.callback.hits import HitRule
@@ -75,6 +76,8 @@ class LoaderTracker:
         hit_rule: tells whether the peak of a map is a hit.
         images: those of the followed samples, with all their bits.
         places: process, batch and position in the batch of each followed sample.
+        class_names: of the labels.
+        photo_names: of all photos, where the samples are some of them.
         rows: with `forward_fn`, what `batch_row` took of each sample's batch.
         intervals: of this validation's numbers, over the samples of all processes; after `compute`.
         shown: what the reporter draws of this validation, by process.
@@ -95,6 +98,8 @@ class LoaderTracker:
         self.images = TensorStore()
         self.places: list[Place] = []
         self.rows: list[Any] = []  # of the batches that the samples came in, where the model needs them
+        self.class_names = FoundNames()
+        self.photo_names: Sequence[str] | None = None
         self.shown: list[Any] = []
         self.unfit: dict[str, str] = {}
         self._labels: list[int] = []

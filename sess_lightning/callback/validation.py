@@ -16,14 +16,16 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from sess_lightning.callback.class_name_search import FoundNames, found_class_names
 from sess_lightning.callback.exchange import Exchange, combined
 from sess_lightning.callback.explainer import Explained, Explainer, TargetRule
 from sess_lightning.callback.forward_view import ForwardFn, ForwardView, batch_row
 from sess_lightning.callback.hits import HitRule
-from sess_lightning.callback.keys import SECONDS, VALID_FRACTION, key_name
-from sess_lightning.callback.loaders import check_choices, evaluation_loaders
+from sess_lightning.callback.keys import PHOTOS, PHOTOS_PART, SECONDS, VALID_FRACTION, full_name, key_name
+from sess_lightning.callback.loaders import check_choices, ends_here, evaluation_loaders
 from sess_lightning.callback.logged_value import log_value
 from sess_lightning.callback.monitors import MonitorPause, check_batches, check_values, monitors_of
+from sess_lightning.callback.photo_watch import PhotoWatch
 from sess_lightning.callback.reporter import Reporter, Settings, Shown
 from sess_lightning.callback.run_text import sess_settings, settings_of
 from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on, notes_on_boxes
@@ -31,6 +33,7 @@ from sess_lightning.callback.sample_rows import DisplayOptions
 from sess_lightning.callback.sample_values import Intervals, logged_intervals
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tracker import LoaderTracker, Measured
+from sess_lightning.callback.watched_photos import PhotoArgument, open_photos
 from sess_lightning.forwarding import model_logits
 from sess_lightning.memory import BatchLimit
 from sess_lightning.probing import default_batch_size, probe
@@ -69,6 +72,8 @@ class ValidationWork(Callback):
     prefix: str
     seed: int
     save_dir: str | None
+    photos: PhotoArgument | None
+    _given_names: FoundNames | None
     intervals: bool
 
     def _start(self) -> None:
@@ -90,6 +95,7 @@ class ValidationWork(Callback):
         self._trackers, self._view, self.last_results = {}, None, {}
         self.reporter = self._new_reporter()
         self._exchange = Exchange(world_size, self.on_error == "raise")
+        self._watch: PhotoWatch | None = None
         self._resumed: dict[int, dict[str, Any]] = {}  # what the checkpoint says was followed, by loader
         self._followed: dict[int, dict[str, Any]] = {}  # for the next checkpoint
         self._logged: set[str] = set()
@@ -112,43 +118,76 @@ class ValidationWork(Callback):
         self.reporter.begin()
         if trainer.sanity_checking:
             self._trackers = {}  # chosen from the first validation; the sanity check leaves nothing behind
-        check_choices(trainer, self.dataloaders, self.indices, trainer.world_size)
-        for loader in range(len(evaluation_loaders(trainer))):
-            if self.dataloaders is not None and loader not in self.dataloaders:
-                continue
+        self._check_choices(trainer)
+        for loader in self._watched(trainer):
             if loader in self._trackers and not self._trackers[loader].broken:
                 self._trackers[loader].begin()
             else:
                 self._trackers[loader] = self._new_tracker(trainer, loader)
 
+    def _watched(self, trainer: pl.Trainer) -> list[int]:
+        """Numbers of the loaders that are watched, and that of the photos."""
+        if self.photos is not None and self.dataloaders is None:
+            return [PHOTOS]
+        loaders = range(len(evaluation_loaders(trainer)))
+        return [
+            *(number for number in loaders if self.dataloaders is None or number in self.dataloaders),
+            *([PHOTOS] if self.photos is not None else []),
+        ]
+
+    def _check_choices(self, trainer: pl.Trainer) -> None:
+        """Before training or at the start of a validation: are the loaders, positions and photos there?"""
+        batches = self.photos is None or self.dataloaders is not None
+        check_choices(trainer, self.dataloaders, self.indices if batches else None, trainer.world_size)
+        if self.photos is None or self._watch is not None:
+            return
+        photos = open_photos(self.photos, self.mean, self.std, self.batch_to_samples)
+        if evaluation_loaders(trainer):  # whose data sets may name the classes
+            watch = PhotoWatch(photos, self._class_names(trainer, PHOTOS))
+            watch.choose(self.num_samples, self.indices, self.seed, self._resumed.get(PHOTOS))
+            watch.check()
+            self._watch = watch
+
+    def _class_names(self, trainer: pl.Trainer, number: int) -> FoundNames:
+        loaders = [one.loader for one in evaluation_loaders(trainer)]
+        return self._given_names or found_class_names(trainer, loaders if number == PHOTOS else [loaders[number]])
+
     def _capture(self, batch: Any, batch_idx: int, loader: int) -> None:
         """Clone the chosen samples before `validation_step` can change its batch."""
+        if self._watch is not None and self._watch.window is None and self.sess.window_size is None:
+            with self._exchange.guarded():
+                self._watch.see(batch, self.batch_to_samples or batch_to_samples)
         tracker = self._trackers.get(loader)
         if tracker is None or tracker.complete or tracker.broken:
             return
         tracker.broken = True  # unless it ends well
         with self._exchange.guarded(), tracker.timed():
             samples = (self.batch_to_samples or batch_to_samples)(batch)
-            tracker.annotated = tracker.annotated or samples.objects is not None
-            self._note(notes_on(samples, self.sess.activation))
-            picked = tracker.selection.pick(len(samples))
-            usable = finite_images(samples, picked)
-            for left_out in sorted(set(picked) - set(usable)):
-                self._warn_once(
-                    "non-finite image",
-                    f"SESSCallback leaves out samples whose image holds NaN or infinity, e.g. number {left_out} of "
-                    f"batch {batch_idx}.",
-                )
-            if usable:
-                chosen = samples.select(usable)
-                check_bands(self.bands, chosen.images)
-                self._note(notes_on_boxes(chosen))
-                tracker.follow(chosen, batch_idx, usable)
-                if self.forward_fn is not None:
-                    tracker.rows += [batch_row(batch, position, len(samples)) for position in usable]
+            self._follow(tracker, samples, tracker.selection.pick(len(samples)), batch, batch_idx)
             tracker.broken = False
 
+    def _follow(self, tracker: LoaderTracker, samples: Samples, picked: list[int], batch: Any, batch_idx: int) -> None:
+        """Take copies of the samples at these positions of a batch, or of a photo, whose number is `batch_idx`."""
+        tracker.annotated = tracker.annotated or samples.objects is not None
+        self._note(notes_on(samples, self.sess.activation))
+        usable = finite_images(samples, picked)
+        for left_out in sorted(set(picked) - set(usable)):
+            where = f"photo {batch_idx}" if tracker.photo_names else f"number {left_out} of batch {batch_idx}"
+            self._warn_once(
+                "non-finite image",
+                f"SESSCallback leaves out samples whose image holds NaN or infinity, e.g. {where}.",
+            )
+        if usable:
+            chosen = samples.select(usable)
+            check_bands(self.bands, chosen.images)
+            self._note(notes_on_boxes(chosen))
+            tracker.follow(chosen, batch_idx, usable)
+            if self.forward_fn is not None:
+                tracker.rows += [batch_row(batch, position, len(samples)) for position in usable]
+
     def _new_tracker(self, trainer: pl.Trainer, loader: int) -> LoaderTracker:
+        if loader == PHOTOS and self._watch is not None:
+            return self._photo_tracker(trainer, self._watch)
         length = None if trainer.sanity_checking else evaluation_loaders(trainer)[loader].length()
         selection = SampleSelection(
             num_samples=1 if trainer.sanity_checking else self.num_samples,
@@ -165,15 +204,33 @@ class ValidationWork(Callback):
                     "resumed",
                     f"SESSCallback chooses the samples to follow anew, not those of the checkpoint: {differs}.",
                 )
-        return LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
+        tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
+        tracker.class_names = self._class_names(trainer, loader)
+        return tracker
+
+    def _photo_tracker(self, trainer: pl.Trainer, watch: PhotoWatch) -> LoaderTracker:
+        """All photos of this process are followed at once; the sanity check has the first one."""
+        rank, world_size = (0, 1) if trainer.sanity_checking else (trainer.global_rank, trainer.world_size)
+        selection = watch.selection(rank, world_size)
+        tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
+        tracker.class_names, tracker.photo_names = watch.class_names, watch.photos.names
+        with tracker.timed():
+            for number in selection.mine[:1] if trainer.sanity_checking else selection.mine:
+                samples, batch = watch.photos[number]
+                self._follow(tracker, samples, [0], batch, number)
+        tracker.complete = True
+        return tracker
 
     def _explain(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int, loader: int) -> None:
         """Explain the samples that are due at this batch, with the weights that the validation itself uses."""
-        tracker = self._trackers.get(loader)
-        if tracker is None or self._exchange.error:
-            return
         last = batch_idx + 1 >= evaluation_loaders(trainer)[loader].num_batches
-        due = tracker.due(batch_idx, last)
+        if loader in self._trackers:
+            self._explain_due(trainer, pl_module, loader, self._trackers[loader].due(batch_idx, last))
+        if PHOTOS in self._trackers and ends_here(evaluation_loaders(trainer), loader, batch_idx):
+            self._explain_due(trainer, pl_module, PHOTOS, self._trackers[PHOTOS].due(0, True))
+
+    def _explain_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loader: int, due: list[int]) -> None:
+        tracker = self._trackers[loader]
         drawn = tracker.selection.share(self.num_images) if self.reporter.drawing else 0
         while due and not self._exchange.error:
             count = self._affordable(loader, len(due))
@@ -203,11 +260,15 @@ class ValidationWork(Callback):
         waiting = sum(number >= loader for number in used)
         return tracker.pace.part(count, left / waiting - used[loader])
 
+    def _sess_for(self, tracker: LoaderTracker) -> SESS:
+        """The algorithm for the samples of a loader, or for photos, whose window is that of the batches."""
+        return self.sess if self._watch is None or tracker.photo_names is None else self._watch.windowed(self.sess)
+
     def _together(self, tracker: LoaderTracker, numbers: list[int]) -> list[list[int]]:
         """Splits samples into such as can be explained at once: of one window, and with `forward_fn` of one batch."""
         if self._view is not None:
             return [[number] for number in numbers]
-        if self.sess.window_size is not None:
+        if self._sess_for(tracker).window_size is not None:
             return [numbers]
         return [list(run) for _, run in groupby(numbers, key=tracker.size)]
 
@@ -215,13 +276,16 @@ class ValidationWork(Callback):
         self, tracker: LoaderTracker, model: nn.Module, device: torch.device, numbers: list[int], second: int
     ) -> None:
         samples = tracker.samples(numbers, device)
+        given = self._sess_for(tracker)
+        if self._watch is not None and tracker.photo_names is not None:
+            self._watch.check_outputs(given, model, samples.images[0])
 
         def work(batch_size: int) -> tuple[Explained, Tensor]:
-            sess = copy(self.sess)
+            sess = copy(given)
             sess.batch_size = batch_size
             return Explainer(sess, self.compare_base, self.target)(model, samples, second)
 
-        size = self.sess.batch_size or default_batch_size(device, self.sess.window_for(list(samples.images)))
+        size = given.batch_size or default_batch_size(device, given.window_for(list(samples.images)))
         found, squashed = self._limit.run(work, size)
         # A copy, as a metric may need the images again and a model may write to its input.
         tracker.update(lambda images: model_logits(model, images.clone()), found, squashed, numbers)
@@ -235,6 +299,10 @@ class ValidationWork(Callback):
         several = len(evaluation_loaders(trainer)) > 1
         stale = f" `{self.prefix}/...` has no new values, so monitors skip it too." if self._logged else ""
         suffixes = {number: f"/dataloader_idx_{number}" if several else "" for number in sorted(self._trackers)}
+        if PHOTOS in suffixes:
+            suffixes[PHOTOS] = PHOTOS_PART if len(suffixes) > 1 else ""
+            # Nothing is left, unless the last batch was not the one expected.
+            self._explain_due(trainer, pl_module, PHOTOS, self._trackers[PHOTOS].due(0, True))
         first = trainer.state.fn == "fit" and not self._exchange.proven
         parts = self._exchange(lambda: self._parts(trainer.world_size), stale)
         if parts is not None and first:
@@ -258,7 +326,7 @@ class ValidationWork(Callback):
             if not values.get(VALID_FRACTION.name):
                 self._warn_of_constant_maps(trainer, pl_module, tracker)
             for name, value in values.items():
-                key = f"{self.prefix}/{name}{suffix}"
+                key = full_name(name, self.prefix, suffix)
                 log_value(trainer, pl_module, key, torch.tensor(value, device=trainer.strategy.root_device))
                 logged.add(key)
         # What was logged before and is not now would still be there, and monitors would take it for new.
@@ -320,7 +388,9 @@ class ValidationWork(Callback):
                 if self._view is not None:
                     self._view.row = tracker.rows[0]
                 images = [tracker.images[0].to(pl_module.device)]
-                reason = why_constant(self.sess, model, images, tracker.found.targets[:1].to(pl_module.device))
+                reason = why_constant(
+                    self._sess_for(tracker), model, images, tracker.found.targets[:1].to(pl_module.device)
+                )
         except Exception as error:
             reason = f"The cause could not be found: {error}"
         self._warn_once(
@@ -333,7 +403,10 @@ class ValidationWork(Callback):
         """Send pictures, text and charts to the loggers. After a first good validation a failure only warns."""
 
         def settings() -> Settings:
-            return sess_settings(self.sess, tracker.first_images(1)), settings_of(self, leave_out=("sess",))
+            mine = settings_of(self, leave_out=("sess", "photos", "class_names"))
+            mine |= {"photos": self._watch.photos.about} if self._watch is not None else {}
+            mine |= {"class_names": str(tracker.class_names)}
+            return sess_settings(self._sess_for(tracker), tracker.first_images(1)), mine
 
         try:
             self.reporter.report(trainer, tracker, suffix, values, settings)

@@ -9,10 +9,7 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
-# What Pillow knows by its suffix but has no decoder for, or needs another program to draw.
-_NO_PHOTOS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
+from sess_lightning.data.reading import is_photo
 
 
 class PhotoTask(NamedTuple):
@@ -111,7 +108,7 @@ def _searched(folder: str, out: Path) -> Iterator[Path]:
     """
     results = {os.path.realpath(out)} - {os.path.realpath(folder)}
     for place, files in _walked(folder, results):
-        yield from (Path(place, name) for name in files if _is_photo(Path(place, name)))
+        yield from (Path(place, name) for name in files if is_photo(Path(place, name)))
 
 
 def _walked(folder: str, visited: set[str]) -> Iterator[tuple[str, list[str]]]:
@@ -125,11 +122,6 @@ def _walked(folder: str, visited: set[str]) -> Iterator[tuple[str, list[str]]]:
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]
         folders.sort(key=lambda name: (name in links, name))  # links give way to real names
         yield place, files
-
-
-def _is_photo(file: Path) -> bool:
-    kind = Image.registered_extensions().get(file.suffix.lower(), "PDF")
-    return kind not in _NO_PHOTOS and not file.name.startswith(".") and file.is_file()
 
 
 def _absolute(path: Path) -> Path:

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from sess_lightning.checks import check_count
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from sess_lightning.data.reading import PhotoError, check_annotated_size, read_annotated
+from sess_lightning.data.reading import PhotoError, check_annotated_size, read_annotated, read_photo
 
 Sample = tuple[Tensor, dict[str, Tensor]]
 Size = tuple[int, int]
@@ -143,10 +143,18 @@ class PhotoDataset(Dataset[Sample]):
         numbers: indices of the photos to use.
         mean: per-channel mean to normalise with.
         std: per-channel standard deviation to normalise with.
+        upright: turn photos as their EXIF data say. By default the pixels are those in the file, as boxes count them.
     """
 
-    def __init__(self, photos: Photos, numbers: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> None:
-        self.photos, self.numbers = photos, numbers
+    def __init__(
+        self,
+        photos: Photos,
+        numbers: Sequence[int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        upright: bool = False,
+    ) -> None:
+        self.photos, self.numbers, self.upright = photos, numbers, upright
         self.mean, self.std = list(mean), list(std)
 
     def __len__(self) -> int:
@@ -156,9 +164,10 @@ class PhotoDataset(Dataset[Sample]):
         number = self.numbers[index]
         path = self.photos.paths[number]
         try:
-            pixels = TF.to_dtype(read_annotated(path, self.photos.size(number)), torch.float32, scale=True)
+            picture = read_photo(path).picture if self.upright else read_annotated(path, self.photos.size(number))
         except PhotoError as error:
             raise _unreadable(path, error) from error
+        pixels = TF.to_dtype(picture, torch.float32, scale=True)
         known = self.photos.targets[number]
         # Cloned, as a validation_step may change its batch in place.
         own = {key: value.clone() for key, value in known.items()}

@@ -16,6 +16,8 @@ from torch import Tensor
 from sess_lightning.data.decoding import as_rgb, orientation, turned
 
 MAX_ASPECT = 16
+# What Pillow knows by its suffix but has no decoder for, or needs another program to draw.
+_NO_PHOTOS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"})
 
 
 class Photo(NamedTuple):
@@ -42,7 +44,13 @@ class WrongSizeError(PhotoError):
     """A photo has another size than its annotations name."""
 
 
-def read_photo(path: str | Path, max_side: int) -> Photo:
+def is_photo(file: Path) -> bool:
+    """Whether a file is to be taken for a photo when a folder is searched: by its suffix, and not hidden."""
+    kind = Image.registered_extensions().get(file.suffix.lower(), "PDF")
+    return kind not in _NO_PHOTOS and not file.name.startswith(".") and file.is_file()
+
+
+def read_photo(path: str | Path, max_side: int | None = None) -> Photo:
     """Read a photo upright, as its EXIF or XMP data say, in 8-bit RGB, its longer side at most `max_side`.
 
     Memory stays bounded: a JPEG is decoded at a fraction of its size where that is enough, and of other formats at most
@@ -50,7 +58,7 @@ def read_photo(path: str | Path, max_side: int) -> Photo:
 
     Args:
         path: any file that Pillow can read; of several frames the first is used.
-        max_side: maximum of the longer side in pixels; larger photos are scaled down.
+        max_side: maximum of the longer side in pixels; larger photos are scaled down. `None` keeps the size.
 
     Raises:
         PhotoError: if the file is missing, no picture, broken, too large, or more than 16 times as long as wide.
