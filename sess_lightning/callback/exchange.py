@@ -1,6 +1,6 @@
 """What the processes of a run tell each other about a validation.
 
-Every collective call of the callback is made here or is the `broadcast` of `ValidationWork._begin`. Metrics make
+Every collective call of the callback is made here or is the `broadcast` of `SampleFollowing._begin`. Metrics make
 none of their own: their states go with the exchange, and they are then synchronised out of what was received.
 """
 

@@ -1,225 +1,45 @@
-"""The work of `SESSCallback` at each hook of the trainer: choose samples, explain, measure, report, log."""
+"""The work of `SESSCallback` after the samples are chosen: explain, measure, report, log."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from itertools import groupby
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics import Metric
 
-from sess_lightning.callback.class_name_search import FoundNames, found_class_names
-from sess_lightning.callback.exchange import Exchange, combined
-from sess_lightning.callback.explainer import Explained, Explainer, TargetRule
-from sess_lightning.callback.forward_view import ForwardFn, ForwardView, batch_row
-from sess_lightning.callback.hits import HitRule
+from sess_lightning.callback.exchange import combined
+from sess_lightning.callback.explainer import Explained, Explainer
+from sess_lightning.callback.following import SampleFollowing
+from sess_lightning.callback.forward_view import ForwardView
 from sess_lightning.callback.keys import PHOTOS, PHOTOS_PART, SECONDS, VALID_FRACTION, full_name, key_name
-from sess_lightning.callback.loaders import check_choices, ends_here, evaluation_loaders
+from sess_lightning.callback.loaders import ends_here, evaluation_loaders
 from sess_lightning.callback.logged_value import log_value
-from sess_lightning.callback.monitors import MonitorPause, check_batches, check_values, monitors_of
-from sess_lightning.callback.photo_watch import PhotoWatch
-from sess_lightning.callback.reporter import Reporter, Settings, Shown
+from sess_lightning.callback.monitors import check_batches, check_values, monitors_of
+from sess_lightning.callback.reporter import Settings, Shown
 from sess_lightning.callback.run_text import sess_settings, settings_of
-from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on, notes_on_boxes
-from sess_lightning.callback.sample_rows import DisplayOptions
-from sess_lightning.callback.sample_values import Intervals, logged_intervals
-from sess_lightning.callback.selection import SampleSelection
+from sess_lightning.callback.sample_values import logged_intervals
 from sess_lightning.callback.tracker import LoaderTracker, Measured
-from sess_lightning.callback.watched_photos import PhotoArgument, open_photos
 from sess_lightning.forwarding import model_logits
-from sess_lightning.memory import BatchLimit
 from sess_lightning.probing import default_batch_size, probe
 from sess_lightning.render import drawn_channels, normalization_misfit
-from sess_lightning.samples import Samples, batch_to_samples
 from sess_lightning.sess import SESS
 from sess_lightning.sess.diagnosis import why_constant
 
 _CHECKED_IMAGES = 16  # for their normalisation: one may be all bright or all dark
 
 
-class ValidationWork(Callback):
+class ValidationWork(SampleFollowing):
     """The work behind the hooks of `SESSCallback`, which holds the arguments and their meaning.
 
     The order in one validation: `_begin`, then for each batch `_capture` before the user's step and `_explain` after
     it, then `_finish`. `trainer.test` runs through the same four.
     """
-
-    sess: SESS
-    num_samples: int
-    num_images: int
-    indices: Sequence[int] | None
-    every_n_epochs: int
-    metrics: Mapping[str, Metric]
-    target: str | TargetRule
-    compare_base: bool
-    batch_to_samples: Callable[[Any], Samples] | None
-    logits_fn: Callable[[Any], Tensor] | None
-    forward_fn: ForwardFn | None
-    dataloaders: Sequence[int] | None
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    bands: tuple[int, ...] | None
-    max_seconds: float | None
-    on_error: str
-    prefix: str
-    seed: int
-    save_dir: str | None
-    photos: PhotoArgument | None
-    _given_names: FoundNames | None
-    intervals: bool
-
-    def _start(self) -> None:
-        """Initialise the state that outlives one validation. Call it after the arguments are set."""
-        self.last_results: dict[int, Explained] = {}
-        self.last_intervals: dict[int, Intervals] = {}
-        self._trackers: dict[int, LoaderTracker] = {}
-        self.reporter = self._new_reporter()
-        self._pause = MonitorPause()
-        self._start_stage(1)
-        self._limit = BatchLimit(
-            "SESSCallback", "Pass SESS(batch_size=) from the start, or follow fewer num_samples.", rank_zero_warn
-        )
-        self._said: set[str] = set()
-        self._view: ForwardView | None = None  # of the module, with `forward_fn`
-
-    def _start_stage(self, world_size: int) -> None:
-        """Forget the last `fit`, `validate` or `test`: the next chooses its own samples and must prove itself."""
-        self._trackers, self._view, self.last_results = {}, None, {}
-        self.reporter = self._new_reporter()
-        self._exchange = Exchange(world_size, self.on_error == "raise")
-        self._watch: PhotoWatch | None = None
-        self._resumed: dict[int, dict[str, Any]] = {}  # what the checkpoint says was followed, by loader
-        self._followed: dict[int, dict[str, Any]] = {}  # for the next checkpoint
-        self._logged: set[str] = set()
-        self._pause.end()
-
-    def _begin(self, trainer: pl.Trainer) -> None:
-        """Start a validation. Collective call."""
-        self._exchange.error = None
-        drawing = False
-        with self._exchange.guarded():
-            self._begin_trackers(trainer)
-            drawing = self.reporter.due(trainer)
-        # Rank 0 writes, so it decides: the others may have no logger. No rank can miss this call: every one comes to
-        # every validation (a loader that may be empty on one is refused in `setup`), and what failed above is caught.
-        self.reporter.drawing = trainer.strategy.broadcast(drawing)
-
-    def _begin_trackers(self, trainer: pl.Trainer) -> None:
-        self.last_results = {}  # of the validation that begins: no older one is taken for it, nor kept in memory
-        self.last_intervals = {}
-        self.reporter.begin()
-        if trainer.sanity_checking:
-            self._trackers = {}  # chosen from the first validation; the sanity check leaves nothing behind
-        self._check_choices(trainer)
-        for loader in self._watched(trainer):
-            if loader in self._trackers and not self._trackers[loader].broken:
-                self._trackers[loader].begin()
-            else:
-                self._trackers[loader] = self._new_tracker(trainer, loader)
-
-    def _watched(self, trainer: pl.Trainer) -> list[int]:
-        """Numbers of the loaders that are watched, and that of the photos."""
-        if self.photos is not None and self.dataloaders is None:
-            return [PHOTOS]
-        loaders = range(len(evaluation_loaders(trainer)))
-        return [
-            *(number for number in loaders if self.dataloaders is None or number in self.dataloaders),
-            *([PHOTOS] if self.photos is not None else []),
-        ]
-
-    def _check_choices(self, trainer: pl.Trainer) -> None:
-        """Before training or at the start of a validation: are the loaders, positions and photos there?"""
-        batches = self.photos is None or self.dataloaders is not None
-        check_choices(trainer, self.dataloaders, self.indices if batches else None, trainer.world_size)
-        if self.photos is None or self._watch is not None:
-            return
-        photos = open_photos(self.photos, self.mean, self.std, self.batch_to_samples)
-        if evaluation_loaders(trainer):  # whose data sets may name the classes
-            watch = PhotoWatch(photos, self._class_names(trainer, PHOTOS))
-            watch.choose(self.num_samples, self.indices, self.seed, self._resumed.get(PHOTOS))
-            watch.check()
-            self._watch = watch
-
-    def _class_names(self, trainer: pl.Trainer, number: int) -> FoundNames:
-        loaders = [one.loader for one in evaluation_loaders(trainer)]
-        return self._given_names or found_class_names(trainer, loaders if number == PHOTOS else [loaders[number]])
-
-    def _capture(self, batch: Any, batch_idx: int, loader: int) -> None:
-        """Clone the chosen samples before `validation_step` can change its batch."""
-        if self._watch is not None and self._watch.window is None and self.sess.window_size is None:
-            with self._exchange.guarded():
-                self._watch.see(batch, self.batch_to_samples or batch_to_samples)
-        tracker = self._trackers.get(loader)
-        if tracker is None or tracker.complete or tracker.broken:
-            return
-        tracker.broken = True  # unless it ends well
-        with self._exchange.guarded(), tracker.timed():
-            samples = (self.batch_to_samples or batch_to_samples)(batch)
-            self._follow(tracker, samples, tracker.selection.pick(len(samples)), batch, batch_idx)
-            tracker.broken = False
-
-    def _follow(self, tracker: LoaderTracker, samples: Samples, picked: list[int], batch: Any, batch_idx: int) -> None:
-        """Take copies of the samples at these positions of a batch, or of a photo, whose number is `batch_idx`."""
-        tracker.annotated = tracker.annotated or samples.objects is not None
-        self._note(notes_on(samples, self.sess.activation))
-        usable = finite_images(samples, picked)
-        for left_out in sorted(set(picked) - set(usable)):
-            where = f"photo {batch_idx}" if tracker.photo_names else f"number {left_out} of batch {batch_idx}"
-            self._warn_once(
-                "non-finite image",
-                f"SESSCallback leaves out samples whose image holds NaN or infinity, e.g. {where}.",
-            )
-        if usable:
-            chosen = samples.select(usable)
-            check_bands(self.bands, chosen.images)
-            self._note(notes_on_boxes(chosen))
-            tracker.follow(chosen, batch_idx, usable)
-            if self.forward_fn is not None:
-                tracker.rows += [batch_row(batch, position, len(samples)) for position in usable]
-
-    def _new_tracker(self, trainer: pl.Trainer, loader: int) -> LoaderTracker:
-        if loader == PHOTOS and self._watch is not None:
-            return self._photo_tracker(trainer, self._watch)
-        length = None if trainer.sanity_checking else evaluation_loaders(trainer)[loader].length()
-        selection = SampleSelection(
-            num_samples=1 if trainer.sanity_checking else self.num_samples,
-            indices=None if trainer.sanity_checking else self.indices,
-            seed=self.seed,
-            length=length,
-            rank=0 if trainer.sanity_checking else trainer.global_rank,
-            world_size=1 if trainer.sanity_checking else trainer.world_size,
-        )
-        if loader in self._resumed and not (trainer.sanity_checking or trainer.testing) and self.indices is None:
-            differs = selection.restore(self._resumed[loader])
-            if differs:
-                self._warn_once(
-                    "resumed",
-                    f"SESSCallback chooses the samples to follow anew, not those of the checkpoint: {differs}.",
-                )
-        tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
-        tracker.class_names = self._class_names(trainer, loader)
-        return tracker
-
-    def _photo_tracker(self, trainer: pl.Trainer, watch: PhotoWatch) -> LoaderTracker:
-        """All photos of this process are followed at once; the sanity check has the first one."""
-        rank, world_size = (0, 1) if trainer.sanity_checking else (trainer.global_rank, trainer.world_size)
-        selection = watch.selection(rank, world_size)
-        tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
-        tracker.class_names, tracker.photo_names = watch.class_names, watch.photos.names
-        with tracker.timed():
-            for number in selection.mine[:1] if trainer.sanity_checking else selection.mine:
-                samples, batch = watch.photos[number]
-                self._follow(tracker, samples, [0], batch, number)
-        tracker.complete = True
-        return tracker
 
     def _explain(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int, loader: int) -> None:
         """Explain the samples that are due at this batch, with the weights that the validation itself uses."""
@@ -417,10 +237,6 @@ class ValidationWork(Callback):
                 raise
             rank_zero_warn(f"SESSCallback failed and does not draw this validation:\n{traceback.format_exc()}")
 
-    def _new_reporter(self) -> Reporter:
-        display = DisplayOptions(self.mean, self.std, HitRule(self.metrics).tolerance, bands=self.bands)
-        return Reporter(self.prefix, self.num_images, self.every_n_epochs, display, self.save_dir)
-
     # ------------------------------------------------------------------------------------------------- around the model
 
     @contextmanager
@@ -461,13 +277,3 @@ class ValidationWork(Callback):
             bands = self.bands is None and images[0].shape[0] not in (1, 3)
             hint = " bands= says which channels are drawn as red, green and blue." if bands else ""
             self._warn_once("normalization", f"SESSCallback: {misfit}{hint}")
-
-    def _note(self, notes: Iterable[tuple[str, str]]) -> None:
-        for kind, note in notes:
-            self._warn_once(kind, f"SESSCallback {note}")
-
-    def _warn_once(self, kind: str, message: str) -> None:
-        """Warn unless something of this kind was said before: the numbers in a message may change."""
-        if kind not in self._said:
-            self._said.add(kind)
-            rank_zero_warn(message)
