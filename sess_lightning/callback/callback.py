@@ -239,6 +239,7 @@ class SESSCallback(ValidationWork):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the loaders that are known without a sanity check; say where there are none."""
+        self._cost.begin()
         self._check_choices(trainer)
         if trainer.limit_val_batches and not trainer.enable_validation:
             rank_zero_warn(
