@@ -114,8 +114,8 @@ def restored(model: nn.Module, frozen: bool = False) -> Iterator[None]:
 
     Args:
         model: under a probe.
-        frozen: parameters need no gradients inside, so that a `backward()` reaches none of them: what listens to their
-            gradients, as DDP does, hears nothing.
+        frozen: parameters need no gradients inside, so that a `backward()` reaches none of them, nor hooks
+            on their gradients, as DDP's.
     """
     modules = list(model.modules())
     tables = [table for module in modules for name, table in vars(module).items() if _is_table(name, table)]

@@ -284,8 +284,8 @@ class _PerturbationAUC(SaliencyMetric):
             images: see there.
             saliency: see there.
             targets: see there.
-            valid: `(B,)` bool, e.g. `SESSResult.valid`: pixels of an image whose map carries no information (False) change
-                in a fixed random order, and NaN counts as the worst probability. `None`: as `perturbation_curve`.
+            valid: `(B,)` bool, e.g. `SESSResult.valid`: pixels of an image whose map carries no information (False)
+                change in a fixed random order; NaN counts as the worst probability. `None`: as `perturbation_curve`.
         """
         if len(images) == len(saliency) == len(targets) == 0:
             return

@@ -1,7 +1,21 @@
 """SESS: Saliency Enhancing with Scaling and Sliding (Tursun et al., ECCV 2022), Algorithm 1.
 
-The line numbers in the comments are those of Algorithm 1. Patches of all images go through the model in one stream of
-`batch_size`, built lazily, so memory does not grow with the number of scales or images.
+The lines of Algorithm 1 and where each is; comments name them by number:
+
+| lines | step | file |
+|---|---|---|
+| 1-2 | arguments and result | `algorithm.py`, `options.py`, `result.py` |
+| 3-6 | sizes of the scaled images | `windows.py`: `pyramid_sizes` |
+| 7-9 | windows, cut into patches | `windows.py`: `sliding_windows`, `iter_patches` |
+| 10-11 | batches, score of the class for each patch | `patches.py`: `Patches.scores` |
+| 12 | pre-filter | `algorithm.py`: `_prefilter` |
+| 13 | maps of the patches by the base method | `patches.py`: `Patches.explanations` |
+| 14 | calibration: each map in its place | `fusion.py`: `fuse` |
+| 15 | channel-wise weights | `algorithm.py`: `_weights`; applied in `fusion.py` |
+| 16 | average of the values that are not zero (Eq. 2), then min-max and smoothing | `fusion.py`: `fuse`, `smooth` |
+
+Patches of all images go through the model in one stream of `batch_size`, built lazily, so memory does not grow with the
+number of scales or images.
 """
 
 from __future__ import annotations
