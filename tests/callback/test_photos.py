@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 import re
 
 import jsonargparse
@@ -364,3 +365,15 @@ def test_the_summary_has_a_table_of_photos_beside_batches(folder, tmp_path):
     assert ["sess/photos", "insertion", "deletion", "overall", "pointing"] in lines
     shown = next(line for line in lines[lines.index(["sess/photos", *lines[1][1:], "pointing"]) :] if line[0] == "SESS")
     assert shown[-1] == f"{float(t.callback_metrics['sess/photos/pointing_acc']):.3f}"
+
+
+def test_one_boxed_photo_behind_others_is_enough_for_pointing(tmp_path):
+    """The sanity check explains the first photo alone, and knows of the others."""
+    target = {"boxes": torch.tensor([[2.0, 3.0, 30.0, 29.0]]), "labels": torch.tensor([1])}
+    photos = [(seeded(0, 3, 40, 50), 2), (seeded(1, 3, 50, 40), target)]
+    best = ModelCheckpoint(tmp_path / "best", monitor="sess/pointing_acc", mode="max")
+    callback = watching(photos)
+    trainer(tmp_path, callback, best, enable_checkpointing=True).fit(Module(), loader(), loader())
+    assert best.best_model_score in (0, 1)
+    again = pickle.loads(pickle.dumps(callback))
+    assert torch.equal(again.last_result.maps[1], callback.last_result.maps[1])
