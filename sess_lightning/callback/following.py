@@ -202,6 +202,7 @@ class SampleFollowing(Callback):
         selection = watch.selection(rank, world_size)
         tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
         tracker.class_names, tracker.photo_names = watch.class_names, watch.photos.names
+        tracker.annotated = watch.annotated
         with tracker.timed():
             for number in selection.mine[:1] if trainer.sanity_checking else selection.mine:
                 samples, batch = watch.photos[number]
