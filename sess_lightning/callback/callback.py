@@ -1,7 +1,7 @@
 """`SESSCallback`: saliency maps and metrics of a classifier in every validation. Arguments and hooks.
 
-The work behind the hooks is in `validation.py`; `tracker.py` collects the results of one loader, `reporter.py` sends
-them to the loggers.
+The work behind the hooks is in `following.py` and `validation.py`; `tracker.py` collects the results of one loader,
+`reporter.py` sends them to the loggers.
 """
 
 from __future__ import annotations
@@ -136,7 +136,8 @@ class SESSCallback(ValidationWork):
 
     Raises:
         ValueError: if an argument is out of its range, a metric has the name of a number of the callback's own, or a
-            layer is given to a method that reads none.
+            layer is given to a method that reads none; before the training, if a photo cannot be read or has a class
+            that the model lacks, or nothing says with which window to explain photos.
         MisconfigurationException: in `setup`, for a strategy that shards the model's weights, or processes that may
             have no batch (`allow_zero_length_dataloader_with_multiple_devices`); for a monitor of a key
             that cannot have a value, before the training or after the first validation.

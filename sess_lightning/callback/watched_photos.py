@@ -184,7 +184,7 @@ def open_photos(
             + (hint if isinstance(photos, IterableDataset) else "")
         )
     if not len(found):
-        raise ValueError(f"Expected argument `photos` to hold at least one photo, but {found.about} is empty.")
+        raise ValueError(f"Expected argument `photos` to hold at least one photo, but {found.about} has none.")
     return found
 
 

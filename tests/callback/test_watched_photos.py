@@ -226,8 +226,8 @@ class Stream(IterableDataset):
         (Stream(), r"but got Stream\. One that can only be iterated .* pass list"),
         (DataLoader(Stream()), r"its data set can only be iterated .* Pass a list"),
         (DataLoader(Pairs((seeded(0, 3, 8, 8), 0)), batch_size=None), "makes the batches itself"),
-        ([], "list is empty"),
-        (Pairs(), "Pairs is empty"),
+        ([], "list has none"),
+        (Pairs(), "Pairs has none"),
         ("nowhere", "nowhere is not there"),
         (["nowhere.jpg", "b.png"], r"2 of 2 are not there, e\.g\. nowhere\.jpg, b\.png"),
     ],
@@ -239,7 +239,7 @@ def test_what_are_no_photos_is_refused(given, said):
 
 def test_folders_that_can_be_no_photos(tmp_path, folders):
     (tmp_path / "none").mkdir()
-    with pytest.raises(ValueError, match=r"the folder .*none is empty"):
+    with pytest.raises(ValueError, match=r"the folder .*none has none"):
         open_photos(tmp_path / "none", MEAN, STD)
     write_photo(folders / "beside.png", 9, 9)
     with pytest.raises(ValueError, match=r"beside\.png lies beside folders"):
