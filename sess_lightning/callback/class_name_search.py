@@ -107,12 +107,13 @@ def _in_loaders(loaders: Iterable[Any]) -> Iterator[FoundNames]:
 def _in_configs(module: pl.LightningModule) -> Iterator[FoundNames]:
     """Yields the labels of Hugging Face's configs, but for those that are placeholders, or of a headless part.
 
-    A backbone keeps the labels of the checkpoint it was made from, whatever head the user has put on it; only models
-    with a head of their own have `num_labels`, as every config has.
+    A backbone keeps the labels of the checkpoint it was made from, whatever head the user has put on it; of the models
+    of transformers only those with a head of their own have `num_labels`.
     """
     for part in module.modules():
         config = _attribute(part, "config")
-        headless = part is not module and hasattr(config, "num_labels") and not hasattr(part, "num_labels")
+        of_transformers = any(kind.__module__.startswith("transformers.") for kind in type(part).__mro__)
+        headless = of_transformers and _attribute(part, "num_labels") is None
         names = None if headless else class_names_of(config, "id2label")
         if names and any(name != f"LABEL_{index}" for index, name in names.items()) and not _are_indices(names):
             yield FoundNames(names, f"from config.id2label of {type(part).__name__}")

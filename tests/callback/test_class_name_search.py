@@ -37,6 +37,11 @@ class Raising(Data):
         raise RuntimeError("not downloaded")
 
 
+class Failing:
+    def __getattr__(self, name):
+        raise RuntimeError(f"no {name}")
+
+
 class Configured(nn.Module):
     def __init__(self, config, **attributes):
         super().__init__()
@@ -100,6 +105,7 @@ def test_the_order_of_the_places():
     assert str(found(Data(), module=named)) == "2, from module.class_names: ash, elm"
     assert found(module=module_with(Configured(config))).names == {0: "kiwi", 1: "plum"}
     assert str(found(module=Module())) == "none found"
+    assert found(module=module_with(Configured(Failing()))).names is None
 
 
 def test_hyperparameters_name_the_classes():
