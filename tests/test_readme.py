@@ -11,7 +11,7 @@ def snippets(root):
     return re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_snippets_run(root, number):
     names = {}
     exec("from sess_lightning import SESS, SESSCallback", names)  # noqa: S102
@@ -19,7 +19,7 @@ def test_snippets_run(root, number):
 
 
 def test_there_are_no_more_snippets(root):
-    assert len(snippets(root)) == 4
+    assert len(snippets(root)) == 5
 
 
 def test_files_exist(root):
@@ -32,4 +32,4 @@ def test_the_keys_are_those_of_the_docstring(root):
     keys = [set(re.findall(r"^\s*\| `(sess/\w+)`", text, flags=re.MULTILINE)) for text in
             ((root / "README.md").read_text(), SESSCallback.__doc__)]  # fmt: skip
     assert keys[0] == keys[1]
-    assert len(keys[0]) == 12  # seven numbers, five tags
+    assert len(keys[0]) == 13  # seven numbers, six tags

@@ -239,6 +239,7 @@ class SESSCallback(ValidationWork):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the loaders that are known without a sanity check; say where there are none."""
+        self._cost.begin()
         self._exchange.begin()
         # No rank can miss it: a `fit` starts on all of them. What is wrong on one ends it everywhere.
         self._exchange(lambda: self._check_choices(trainer))

@@ -71,5 +71,6 @@ def _advice(seconds: Mapping[str, float], num_samples: int, steps: int | None) -
         fewer = f"metrics= with InsertionAUC(steps={_FEW_STEPS}) and DeletionAUC(steps={_FEW_STEPS})"
         ways[fewer] = seconds[METRICS] * (1 - (_FEW_STEPS + 1) / (steps + 1))
     ways["num_images=0"] = seconds[DRAWING]
-    best = sorted(ways, key=lambda way: -ways[way])[:2]
-    return " To lower it: " + "; ".join(f"{way} saves about {ways[way]:.1f} s" for way in best if ways[way] > 0) + "."
+    best = sorted((way for way, saved in ways.items() if saved > 0), key=lambda way: -ways[way])[:2]
+    said = "; ".join(f"{way} saves about {ways[way]:.1f} s" for way in best)
+    return f" To lower it: {said}." if said else ""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sess_lightning.callback.cost import BASE_MAPS, MAPS, Cost
 from sess_lightning.checks import check_images
 from sess_lightning.labels import UNKNOWN, known_labels
 from sess_lightning.layers import Reshape
@@ -121,10 +122,11 @@ class Explainer:
         compare_base: also run the base method alone on the whole image.
         target: `"label"` (the predicted class where there is no label), `"predicted"`, or a function
             `(samples, logits) -> targets`.
+        cost: takes note of the time.
     """
 
-    def __init__(self, sess: SESS, compare_base: bool, target: str | TargetRule) -> None:
-        self.sess, self.compare_base, self.target = sess, compare_base, target
+    def __init__(self, sess: SESS, compare_base: bool, target: str | TargetRule, cost: Cost | None = None) -> None:
+        self.sess, self.compare_base, self.target, self.cost = sess, compare_base, target, cost or Cost()
 
     def __call__(self, model: nn.Module, samples: Samples, second: int = 0) -> tuple[Explained, Tensor]:
         """Explain samples that lie on the model's device.
@@ -144,7 +146,8 @@ class Explainer:
         if samples.labels is not None:
             samples = replace(samples, labels=known_labels(samples.labels.to(logits.device), logits.shape[1]))
         targets = self._targets(samples, logits)
-        result = self.sess(model, images, targets)
+        with self.cost.timed(MAPS):
+            result = self.sess(model, images, targets)
         found = Explained(
             images=images,
             labels=_labels(samples, targets),
@@ -156,7 +159,8 @@ class Explainer:
             valid=result.valid,
         )
         if self.compare_base:
-            found.base_maps, found.base_valid = base_maps(self.sess, model, squashed, targets, images)
+            with self.cost.timed(BASE_MAPS):
+                found.base_maps, found.base_valid = base_maps(self.sess, model, squashed, targets, images)
         found.second_maps = self._second_maps(model, found, second, logits.shape[1])
         return found, squashed
 
@@ -169,7 +173,8 @@ class Explainer:
         wrong = [i for i, other in enumerate(classes[:count].tolist()) if 0 <= other < num_classes]
         maps: list[Tensor | None] = [None] * len(found)
         if wrong:
-            result = self.sess(model, [found.images[i] for i in wrong], classes[wrong])
+            with self.cost.timed(MAPS):
+                result = self.sess(model, [found.images[i] for i in wrong], classes[wrong])
             for i, saliency in zip(wrong, result.maps, strict=True):
                 maps[i] = saliency
         return maps

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from sess_lightning.callback.class_name_search import FoundNames, found_class_names
+from sess_lightning.callback.cost import Cost
 from sess_lightning.callback.exchange import Exchange
 from sess_lightning.callback.explainer import Explained, TargetRule
 from sess_lightning.callback.forward_view import ForwardFn, ForwardView, batch_row
@@ -81,6 +82,7 @@ class SampleFollowing(Callback):
         self._trackers, self._view, self.last_results, self.last_intervals = {}, None, {}, {}
         self.reporter = self._new_reporter()
         self._exchange = Exchange(world_size, self.on_error == "raise")
+        self._cost = Cost()
         self._watch: PhotoWatch | None = None
         self._resumed: dict[int, dict[str, Any]] = {}  # what the checkpoint says was followed, by loader
         self._followed: dict[int, dict[str, Any]] = {}  # for the next checkpoint
@@ -200,6 +202,7 @@ class SampleFollowing(Callback):
         selection = watch.selection(rank, world_size)
         tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
         tracker.class_names, tracker.photo_names = watch.class_names, watch.photos.names
+        tracker.annotated = watch.annotated
         with tracker.timed():
             for number in selection.mine[:1] if trainer.sanity_checking else selection.mine:
                 samples, batch = watch.photos[number]

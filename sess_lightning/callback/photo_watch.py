@@ -54,6 +54,7 @@ class PhotoWatch:
     Attributes:
         class_names: of the model, or else those of the photos, whose labels are then the model's.
         window: of the validation images, once a batch was seen.
+        annotated: whether one of the photos chosen has objects.
     """
 
     def __init__(self, photos: WatchedPhotos, class_names: FoundNames) -> None:
@@ -62,6 +63,7 @@ class PhotoWatch:
         photos.take_names(class_names)
         own = FoundNames(photos.class_names, f"from {photos.about}")
         self.class_names = own if class_names.names is None and photos.class_names else class_names
+        self.annotated = False
         self._numbers: list[int] = []
         self._state: dict[str, Any] = {}
         self._how = ""
@@ -105,8 +107,7 @@ class PhotoWatch:
 
     def check(self) -> None:
         """Read all photos chosen, on every process, so that what is wrong with one is said everywhere and at once."""
-        for number in self._numbers:
-            self.photos[number]
+        self.annotated = any([self.photos[number][0].objects is not None for number in self._numbers])
 
     def selection(self, rank: int, world_size: int) -> PhotoSelection:
         """Returns the share of a process."""

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
+from sess_lightning.callback.cost import DRAWING, METRICS
 from sess_lightning.callback.exchange import combined
 from sess_lightning.callback.explainer import Explained, Explainer
 from sess_lightning.callback.following import SampleFollowing
@@ -26,6 +27,7 @@ from sess_lightning.callback.run_text import sess_settings, settings_of
 from sess_lightning.callback.sample_values import logged_intervals
 from sess_lightning.callback.tracker import LoaderTracker, Measured
 from sess_lightning.forwarding import model_logits
+from sess_lightning.metrics import DeletionAUC, InsertionAUC
 from sess_lightning.probing import default_batch_size, probe
 from sess_lightning.render import drawn_channels, normalization_misfit
 from sess_lightning.sess import SESS
@@ -103,12 +105,13 @@ class ValidationWork(SampleFollowing):
         def work(batch_size: int) -> tuple[Explained, Tensor]:
             sess = copy(given)
             sess.batch_size = batch_size
-            return Explainer(sess, self.compare_base, self.target)(model, samples, second)
+            return Explainer(sess, self.compare_base, self.target, self._cost)(model, samples, second)
 
         size = given.batch_size or default_batch_size(device, given.window_for(list(samples.images)))
         found, squashed = self._limit.run(work, size)
         # A copy, as a metric may need the images again and a model may write to its input.
-        tracker.update(lambda images: model_logits(model, images.clone()), found, squashed, numbers)
+        with self._cost.timed(METRICS):
+            tracker.update(lambda images: model_logits(model, images.clone()), found, squashed, numbers)
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Exchange what was measured, compute, draw and log it. Collective call.
@@ -155,6 +158,8 @@ class ValidationWork(SampleFollowing):
         if first:
             check_values(monitors_of(trainer, self.prefix), self.prefix, logged, map(key_name, self.metrics))
         self._exchange.proven = self._exchange.proven or results is not None
+        if results is not None:
+            self._tell_cost()
 
     def _parts(self, world_size: int) -> dict[int, tuple[Measured, Shown]]:
         """What this process tells the others, by loader."""
@@ -190,6 +195,14 @@ class ValidationWork(SampleFollowing):
                 f"SESSCallback keeps to max_seconds={self.max_seconds}: validations{suffix and f' of {suffix[1:]}'} "
                 f"{why} {tracker.explained} of {before} samples, always the same; see `{self.prefix}/num_samples`."
             )
+
+    def _tell_cost(self) -> None:
+        """Once in a fit, after its first full validation."""
+        steps = [one.steps for one in self.metrics.values() if isinstance(one, (InsertionAUC, DeletionAUC))]
+        seconds = sum(tracker.seconds for tracker in self._trackers.values())
+        told = self._cost.message(seconds, self.num_samples, max(steps, default=None))
+        if told:
+            rank_zero_info(f"SESSCallback {told}")
 
     def _warn_of_constant_maps(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, tracker: LoaderTracker
@@ -230,7 +243,8 @@ class ValidationWork(SampleFollowing):
             return sess_settings(self._sess_for(tracker), tracker.first_images(1)), mine
 
         try:
-            self.reporter.report(trainer, tracker, suffix, values, settings)
+            with self._cost.timed(DRAWING):
+                self.reporter.report(trainer, tracker, suffix, values, settings)
             for complaint in self.reporter.complaints():
                 self._warn_once(complaint, complaint)
         except Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def open_photos(
     if isinstance(photos, (str, Path)):
         found = _of_path(Path(photos).expanduser(), mean, std)
     elif isinstance(photos, Samples):
-        found = WatchedPhotos("Samples", _numbered(len(photos)), lambda number: photos.select([number]))
+        found = WatchedPhotos("Samples", _numbered(len(photos)), partial(_selected, photos))
     elif isinstance(photos, DataLoader):
         found = _of_loader(photos, to_samples or batch_to_samples)
     elif isinstance(photos, (list, tuple)) and photos and all(isinstance(one, (str, Path)) for one in photos):
@@ -220,7 +221,7 @@ def _of_coco(root: Path, mean: Sequence[float], std: Sequence[float]) -> Watched
     return WatchedPhotos(
         f"the COCO-format folder {root}",
         names,
-        lambda number: _batch_of(dataset[number]),
+        partial(_read, dataset),
         class_names={label: str(name) for label, name in data.class_names.items()} or None,
     )
 
@@ -246,7 +247,7 @@ def _of_files(
     )
     names = [path.as_posix() if root is None else path.relative_to(root).as_posix() for path in paths]
     about = "the list of files" if root is None else f"the folder {root}"
-    return WatchedPhotos(about, names, lambda number: _batch_of(dataset[number]))
+    return WatchedPhotos(about, names, partial(_read, dataset))
 
 
 def _of_dataset(data: Any, mean: Sequence[float], std: Sequence[float]) -> WatchedPhotos:
@@ -254,7 +255,7 @@ def _of_dataset(data: Any, mean: Sequence[float], std: Sequence[float]) -> Watch
     return WatchedPhotos(
         type(data).__name__,
         _numbered(len(data)),
-        lambda number: _batch_of(_normalised(data[number], mean, std)),
+        partial(_read_normalised, data, mean, std),
         class_names=names and names.names,
     )
 
@@ -269,14 +270,30 @@ def _of_loader(loader: DataLoader, to_samples: ToSamples) -> WatchedPhotos:
     with random_states():  # a sampler that shuffles draws a seed
         indices = sorted(set(loader.sampler))
     names = names_of_data(loader)
-    collate = loader.collate_fn
     return WatchedPhotos(
         f"DataLoader of {type(loader.dataset).__name__}",
         [str(index) for index in indices],
-        lambda number: collate([loader.dataset[indices[number]]]),
+        partial(_collated, loader, indices),
         to_samples,
         class_names=names and names.names,
     )
+
+
+# Functions of the module, not lambdas: the callback can be pickled and copied after a run.
+def _selected(samples: Samples, number: int) -> Samples:
+    return samples.select([number])
+
+
+def _read(dataset: Any, number: int) -> Any:
+    return _batch_of(dataset[number])
+
+
+def _read_normalised(data: Any, mean: Sequence[float], std: Sequence[float], number: int) -> Any:
+    return _batch_of(_normalised(data[number], mean, std))
+
+
+def _collated(loader: DataLoader, indices: Sequence[int], number: int) -> Any:
+    return loader.collate_fn([loader.dataset[indices[number]]])
 
 
 def _batch_of(item: Any) -> Any:

@@ -21,7 +21,7 @@ from torch import Tensor
 from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime
 from sess_lightning.benchmark.job import PhotoOptions
 from sess_lightning.callback import SESSCallback
-from sess_lightning.callback.keys import BASE, KEYS
+from sess_lightning.callback.keys import BASE, KEYS, PHOTOS, PHOTOS_PART, full_name
 from sess_lightning.callback.sample_values import GAIN, Intervals
 from sess_lightning.cli.console import one_line, say
 from sess_lightning.cli.explain import WRONG_ARGUMENTS, explain
@@ -76,6 +76,7 @@ def summary(trainer: Trainer) -> str:
         for ending in sorted(endings, key=lambda ending: (len(ending), ending)):  # of the loaders, where there are many
             number = int(ending.rpartition("_")[2]) if ending else next(iter(callback.last_intervals), 0)
             lines += _table(metrics, callback.prefix, ending, callback.last_intervals.get(number, {}))
+        lines += _table(metrics, callback.prefix, PHOTOS_PART, callback.last_intervals.get(PHOTOS, {}))
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             lines += ["", "Look at it:", f"tensorboard --logdir {logger.save_dir} --samples_per_plugin images=1000"]
@@ -83,8 +84,8 @@ def summary(trainer: Trainer) -> str:
 
 
 def _table(metrics: Mapping[str, Tensor], prefix: str, ending: str, intervals: Intervals) -> Iterator[str]:
-    """Yields the lines of the table of one loader, with what SESS gives more; none where it has no values."""
-    keys = [key for key in KEYS if key.per_method and f"{prefix}/{key.name}{ending}" in metrics]
+    """Yields the lines of the table of one loader, or of photos beside it, with SESS's gain; none without values."""
+    keys = [key for key in KEYS if key.per_method and full_name(key.name, prefix, ending) in metrics]
     if not keys:
         return
     head = f"{prefix}{ending}"
@@ -94,7 +95,7 @@ def _table(metrics: Mapping[str, Tensor], prefix: str, ending: str, intervals: I
 
     yield line(head, (key.title for key in keys))
     for row, before in (("base", BASE), ("SESS", "")):
-        values = (metrics.get(f"{prefix}/{before}{key.name}{ending}") for key in keys)
+        values = (metrics.get(full_name(f"{before}{key.name}", prefix, ending)) for key in keys)
         yield line(row, ("-" if value is None else format(float(value), ".3f") for value in values))
     gains = [intervals.get(key.name + GAIN) for key in keys]
     for row, end in (("SESS - base", "value"), ("95 %: from", "low"), ("to", "high")) if any(gains) else ():

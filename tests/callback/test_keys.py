@@ -60,7 +60,7 @@ def test_tags_of_the_pages(root, page, heading):
 def test_no_page_names_another_key(root):
     known = {tag.name for tag in TAGS} | {key.name for key in KEYS} | {f"base_{k.name}" for k in KEYS if k.per_method}
     for page in [root / "README.md", *(root / "docs").glob("*.md"), *(root / "examples").glob("*.py")]:
-        named = set(re.findall(r"(?<!tests/)\bsess/(\w+)", page.read_text()))
+        named = set(re.findall(r"(?<!tests/)\bsess/(?:photos/)?(\w+)", page.read_text()))
         assert named <= known, page.name
 
 

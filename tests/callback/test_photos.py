@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 import re
 
 import jsonargparse
@@ -22,6 +23,7 @@ from torchvision.transforms import v2
 
 from sess_lightning import SESS, SESSCallback
 from sess_lightning.callback.keys import PHOTOS
+from sess_lightning.cli import summary
 from sess_lightning.data import CocoPhotos
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from tests.helpers.data_trees import write_photo
@@ -325,3 +327,53 @@ def test_photos_in_yaml(folder, tmp_path):
     run(tmp_path, callback)
     assert len(callback.last_result) == 2
     assert callback.photos == str(folder)
+
+
+class Empty(IterableDataset):
+    def __iter__(self):
+        return iter(())
+
+
+def test_a_window_that_cannot_be_known(folder, tmp_path):
+    """No validation batch has come when the sanity check ends; with a window of its own the photos need none."""
+    with pytest.raises(ValueError, match=r"no validation batch came\. Pass SESS\(window_size=\)"):
+        trainer(tmp_path, watching(folder)).fit(Module(), loader(), DataLoader(Empty()))
+    callback = SESSCallback(SESS(num_scales=2, window_size=32), photos=folder, **QUICK)
+    trainer(tmp_path, callback).fit(Module(), loader(), DataLoader(Empty()))
+    assert len(callback.last_result) == 4
+
+
+def test_photos_keep_to_max_seconds_and_models_that_take_a_batch(folder, tmp_path):
+    """At least one photo is explained; `forward_fn` gets a batch of the photo itself."""
+    seen = []
+
+    def forward_fn(module, images, batch):
+        seen.append((len(images), len(batch[0]), [target["labels"].tolist() for target in batch[1]][:1]))
+        return module(images)
+
+    callback = watching(folder, max_seconds=1e-6, forward_fn=forward_fn, num_samples=5)
+    with pytest.warns(match="have time for 1 of 5 samples"):
+        run(tmp_path, callback)
+    assert len(callback.last_result) == 1
+    assert all(images == batch and classes == [[0, 1]] for images, batch, classes in seen)
+
+
+def test_the_summary_has_a_table_of_photos_beside_batches(folder, tmp_path):
+    t = run(tmp_path, watching(folder, dataloaders=[0]))
+    lines = [line.split() for line in summary(t).splitlines()]
+    assert ["sess", "insertion", "deletion", "overall"] in lines
+    assert ["sess/photos", "insertion", "deletion", "overall", "pointing"] in lines
+    shown = next(line for line in lines[lines.index(["sess/photos", *lines[1][1:], "pointing"]) :] if line[0] == "SESS")
+    assert shown[-1] == f"{float(t.callback_metrics['sess/photos/pointing_acc']):.3f}"
+
+
+def test_one_boxed_photo_behind_others_is_enough_for_pointing(tmp_path):
+    """The sanity check explains the first photo alone, and knows of the others."""
+    target = {"boxes": torch.tensor([[2.0, 3.0, 30.0, 29.0]]), "labels": torch.tensor([1])}
+    photos = [(seeded(0, 3, 40, 50), 2), (seeded(1, 3, 50, 40), target)]
+    best = ModelCheckpoint(tmp_path / "best", monitor="sess/pointing_acc", mode="max")
+    callback = watching(photos)
+    trainer(tmp_path, callback, best, enable_checkpointing=True).fit(Module(), loader(), loader())
+    assert best.best_model_score in (0, 1)
+    again = pickle.loads(pickle.dumps(callback))
+    assert torch.equal(again.last_result.maps[1], callback.last_result.maps[1])
