@@ -241,7 +241,9 @@ class SESSCallback(ValidationWork):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the loaders that are known without a sanity check; say where there are none."""
         self._cost.begin()
-        self._check_choices(trainer)
+        self._exchange.begin()
+        # No rank can miss it: a `fit` starts on all of them. What is wrong on one ends it everywhere.
+        self._exchange(lambda: self._check_choices(trainer))
         if trainer.limit_val_batches and not trainer.enable_validation:
             rank_zero_warn(
                 "SESSCallback works during validation, but this fit has no validation loader or no validation_step: "
@@ -255,7 +257,7 @@ class SESSCallback(ValidationWork):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the pictures of the evolution over this `fit`, while its loggers are still open."""
-        self._exchange.error = None
+        self._exchange.begin()
         # No rank can miss it: `fit` ends on all of them or on none.
         self._exchange(lambda: self.reporter.close(trainer))
 

@@ -34,14 +34,19 @@ class Exchange:
 
     Attributes:
         proven: one validation of this stage has gone well: later failures warn.
-        error: the first failure of this process in this validation, and its traceback.
+        error: traceback of the first failure of this process in this validation.
     """
 
     def __init__(self, world_size: int, always_raises: bool) -> None:
         self._world_size, self._always_raises = world_size, always_raises
         self.proven = False
-        self.error: tuple[Exception, str] | None = None
         self._told: set[str] = set()
+        self.begin()
+
+    def begin(self) -> None:
+        """Start a validation: forget the failure of the last one."""
+        self.error: str | None = None
+        self._cause: Exception | None = None  # to be raised; kept else, its frames would keep tensors alive
 
     @property
     def raises(self) -> bool:
@@ -59,7 +64,8 @@ class Exchange:
         except Exception as error:
             if self._world_size == 1 and self.raises:
                 raise
-            self.error = self.error or (error, traceback.format_exc())
+            if self.error is None:
+                self.error, self._cause = traceback.format_exc(), error if self.raises else None
 
     def __call__(self, work: Callable[[], _T], advice: str = "") -> list[_T] | None:
         """Returns what `work` gives on each process, or `None` if one has failed in this validation. Collective call.
@@ -76,14 +82,14 @@ class Exchange:
         with self.guarded():
             if not self.error:
                 mine = self._packed(work())
-        found = self._gathered((mine, self.error and self.error[1]))
+        found = self._gathered((mine, self.error))
         failures = {rank: text for rank, (_, text) in enumerate(found) if text}
         if not failures:
             return [pickle.loads(one) if isinstance(one, bytes) else one for one, _ in found]  # noqa: S301 - our own
         who = f" on process {' and '.join(map(str, failures))} of {len(found)}" if len(found) > 1 else ""
         told = "\n".join(failures.values() if self.raises else map(self._in_short, failures.values()))
-        if self.raises and self.error:
-            raise self.error[0]
+        if self.raises and self._cause is not None:
+            raise self._cause
         if self.raises:
             raise RuntimeError(f"SESSCallback failed{who}:\n{told}")
         rank_zero_warn(f"SESSCallback failed{who} and skips this validation.{advice}\n{told}")
@@ -103,8 +109,8 @@ class Exchange:
         if self._world_size == 1:
             return [mine]
         parts: list[Any] = [None] * self._world_size
-        # No rank can miss it: work that may fail is guarded, and it is called at fixed places only, in `_finish` and
-        # in `on_train_end`; whether `_finish` calls it again follows from what all have received.
+        # No rank can miss it: work that may fail is guarded, and it is called at fixed places only, in `_finish`,
+        # `on_train_start` and `on_train_end`; whether `_finish` calls it again follows from what all have received.
         torch.distributed.all_gather_object(parts, mine)
         return parts
 
@@ -156,6 +162,16 @@ def synchronise(metrics: nn.Module, parts: Sequence[States]) -> None:
             )
         metric.dist_sync_fn = _Received(states)
         metric.distributed_available_fn = _always
+
+
+def release(metrics: nn.Module) -> None:
+    """Give metrics their own states back where computing failed: torchmetrics leaves those of all processes in them.
+
+    Without this a list that was concatenated could not be reset, and every validation to come would fail.
+    """
+    for metric in _synchronised(metrics):
+        if metric._is_synced:
+            metric.unsync()
 
 
 class _Received:

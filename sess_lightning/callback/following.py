@@ -79,7 +79,7 @@ class SampleFollowing(Callback):
 
     def _start_stage(self, world_size: int) -> None:
         """Forget the last `fit`, `validate` or `test`: the next chooses its own samples and must prove itself."""
-        self._trackers, self._view, self.last_results = {}, None, {}
+        self._trackers, self._view, self.last_results, self.last_intervals = {}, None, {}, {}
         self.reporter = self._new_reporter()
         self._exchange = Exchange(world_size, self.on_error == "raise")
         self._cost = Cost()
@@ -91,7 +91,7 @@ class SampleFollowing(Callback):
 
     def _begin(self, trainer: pl.Trainer) -> None:
         """Start a validation. Collective call."""
-        self._exchange.error = None
+        self._exchange.begin()
         drawing = False
         with self._exchange.guarded():
             self._begin_trackers(trainer)
@@ -189,7 +189,7 @@ class SampleFollowing(Callback):
             differs = selection.restore(self._resumed[loader])
             if differs:
                 self._warn_once(
-                    "resumed",
+                    f"resumed: {differs}",
                     f"SESSCallback chooses the samples to follow anew, not those of the checkpoint: {differs}.",
                 )
         tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from sess_lightning.callback.class_name_search import FoundNames
-from sess_lightning.callback.exchange import States, states_of, synchronise
+from sess_lightning.callback.exchange import States, release, states_of, synchronise
 from sess_lightning.callback.explainer import Explained, Place
 from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import (
@@ -131,6 +131,7 @@ class LoaderTracker:
         self.seconds = 0.0
         self.pace.begin()
         for collection in self._metrics.values():
+            release(collection)
             collection.reset()
 
     @contextmanager

@@ -144,7 +144,7 @@ class ValidationWork(SampleFollowing):
             values = combined([one[number] for one in results])
             self._followed[number] = tracker.selection.state([one[number][0].positions for one in parts])
             self._close_pace(tracker, suffix)
-            self.last_results[number] = tracker.found
+            self.last_results[number] = tracker.found  # made in `_values`
             self.last_intervals[number] = tracker.intervals
             if not values.get(VALID_FRACTION.name):
                 self._warn_of_constant_maps(trainer, pl_module, tracker)
@@ -177,6 +177,7 @@ class ValidationWork(SampleFollowing):
                 self._note(tracker.unfit.items())
                 self._check_normalization(tracker)
                 tracker.shown = [one[number][1] for one in parts]
+                _ = tracker.found  # made here, where a failure is one on all
                 self._draw(trainer, tracker, suffix, combined([values, {SECONDS.name: 0.0}]))
                 values |= logged_intervals(tracker.intervals) if self.intervals else {}
             found[number] = {**values, SECONDS.name: tracker.seconds}  # with the drawing

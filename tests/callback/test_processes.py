@@ -24,7 +24,6 @@ from torchmetrics import Metric
 from sess_lightning import SESSCallback
 from sess_lightning.callback.trainer_checks import refuse_empty_loaders
 from sess_lightning.metrics import InsertionAUC, PointingGame
-from sess_lightning.samples import batch_to_samples
 from tests.helpers.processes import run_in_two
 from tests.helpers.training import Module, Pictures, loader, small_sess, trainer
 
@@ -163,6 +162,16 @@ def fails_first(rank, folder):
     return {"error": None}
 
 
+def wrong_on_one(rank, folder):
+    """Without a sanity check, what is wrong must be found before the first step of any process."""
+    options = {**SMALL, "indices": [999 if rank == 1 else 0]}
+    try:
+        fit(folder, SESSCallback(small_sess(), **options), max_epochs=1, num_sanity_val_steps=0)
+    except Exception as error:
+        return {"error": repr(error)}
+    return {"error": None}
+
+
 def resumed(rank, folder):
     """The second fit has more to choose from, so that the seed alone would choose otherwise."""
     found = {}
@@ -188,24 +197,52 @@ def resumed(rank, folder):
     return found
 
 
+WORK = ("begin", "reset", "target", "update", "explain", "parts", "compute", "image", "values")
+
+
 class Unsafe:
-    """Raises at random, by a seed of the rank's own, in each kind of work, once a first validation has gone well."""
+    """Raises in one kind of work on one process, for each validation but the first drawn by seed out of all."""
 
     def __init__(self, on):
-        self.random, self.on, self.raised, self.callback = random.Random(7), on, 0, None
+        self.random, self.on, self.raised, self.callback = random.Random(7), on, [], None
+        self.number, self.left = 0, [None]
 
-    def __call__(self):
-        if self.on and self.callback.validations > 1 and self.random.random() < 0.15:
-            self.raised += 1
+    def __call__(self, work):
+        number = self.callback.validations
+        if number > self.number:
+            self.number, self.left = number, self.left[1:] or self.random.sample([*WORK, None, None], len(WORK) + 2)
+        if self.on and number > 1 and self.left[0] == work:
+            self.raised.append(work)
             raise OSError("bad luck")
 
-    def batch(self, batch):
-        self()
-        return batch_to_samples(batch)
-
     def target(self, samples, logits):
-        self()
+        self("target")
         return samples.labels
+
+
+class Risky(Counting):
+    """Its own work at each hook is as unsafe."""
+
+    def __init__(self, unsafe, **options):
+        super().__init__(small_sess(), target=unsafe.target, **options)
+        self.unsafe, unsafe.callback = unsafe, self
+
+    def _begin_trackers(self, *arguments):
+        self.unsafe("begin")
+        super()._begin_trackers(*arguments)
+
+    def _explain_samples(self, *arguments):
+        super()._explain_samples(*arguments)
+        self.unsafe("explain")
+
+    def _parts(self, *arguments):
+        self.unsafe("parts")
+        return super()._parts(*arguments)
+
+    def _values(self, *arguments):
+        found = super()._values(*arguments)
+        self.unsafe("values")
+        return found
 
 
 class Board(CSVLogger):
@@ -214,7 +251,7 @@ class Board(CSVLogger):
     unsafe = None
 
     def log_image(self, *arguments, **options):
-        self.unsafe()
+        self.unsafe("image")
 
 
 Board.__name__ = "WandbLogger"  # loggers are known by name
@@ -226,24 +263,21 @@ class Unlucky(Kept):
     unsafe = None  # of the class, as metrics are cloned
 
     def update(self, images):
-        self.unsafe()
+        self.unsafe("update")
         super().update(images)
 
     def compute(self):
-        self.unsafe()
+        self.unsafe("compute")
         return super().compute()
 
     def reset(self):
-        self.unsafe()
+        self.unsafe("reset")
         super().reset()
 
 
 def faults(rank, folder, faulty=1, epochs=30):
-    unsafe = Unsafe(rank == faulty)
-    Unlucky.unsafe = Board.unsafe = unsafe
-    callback = Counting(small_sess(), metrics={"kept": Unlucky()}, batch_to_samples=unsafe.batch, every_n_epochs=2,
-                          target=unsafe.target, **SMALL)  # fmt: skip
-    unsafe.callback = callback
+    unsafe = Unlucky.unsafe = Board.unsafe = Unsafe(rank == faulty)
+    callback = Risky(unsafe, metrics={"kept": Unlucky()}, **SMALL)
     _, bare = fit(folder, None, max_epochs=epochs)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -251,20 +285,15 @@ def faults(rank, folder, faulty=1, epochs=30):
         t, module = fit(folder, callback, stopping, max_epochs=epochs, logger=rank == 0 and Board(folder))
     same = all(torch.equal(one, other) for one, other in zip(bare.parameters(), module.parameters(), strict=True))
     told = sum("skips this validation" in str(w.message) for w in caught)
-    return {
-        "epochs": t.current_epoch,
-        "same": same,
-        "raised": unsafe.raised,
-        "told": told,
-        "validations": callback.validations,
-    }
+    return {"epochs": t.current_epoch, "same": same, "raised": unsafe.raised, "told": told,
+            "validations": callback.validations}  # fmt: skip
 
 
 def faults_of_rank_0(rank, folder):
     return faults(rank, folder, faulty=0)
 
 
-SCENES = (logger_on_one, values, no_batch, fails_once, fails_first, resumed, faults, faults_of_rank_0)
+SCENES = (logger_on_one, values, no_batch, fails_once, fails_first, wrong_on_one, resumed, faults, faults_of_rank_0)
 
 
 def work(rank, folder):
@@ -346,6 +375,14 @@ def test_a_first_failure_of_one_process_is_raised_on_all(pair):
 
 
 @needs_gloo
+def test_an_argument_that_is_wrong_on_one_process_ends_all_before_training(pair):
+    first, second = both(pair, "wrong_on_one")
+    assert "process 1 of 2" in first["error"]
+    assert "`indices` of SESSCallback" in first["error"]
+    assert "MisconfigurationException('Expected argument `indices`" in second["error"]
+
+
+@needs_gloo
 def test_a_resumed_training_follows_the_same_on_every_process(pair):
     for one in both(pair, "resumed"):
         assert one["same"] == one["first"] != one["fresh"]
@@ -365,8 +402,9 @@ def test_work_that_fails_at_random_on_one_process(pair, scene, faulty):
     assert first["epochs"] == second["epochs"] == first["validations"] == second["validations"] == 30
     assert first["same"]
     assert second["same"]
-    assert both(pair, scene)[faulty]["raised"] > 8
-    assert first["told"] > 5
+    raised = both(pair, scene)[faulty]["raised"]
+    assert set(raised) == set(WORK) - ({"image"} if faulty else set())
+    assert first["told"] == len([work for work in raised if work != "image"])  # a failure costs its own validation only
 
 
 @pytest.mark.parametrize("owner", ["module", "datamodule"])
