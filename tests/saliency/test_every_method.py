@@ -31,6 +31,11 @@ SHORT = {
     "xrai": lambda: XRAI(steps=3, algorithm="fast"),
 }
 CHANNELS = 32
+# Seconds each at full size: run by hand.
+FULL_SIZE = [
+    pytest.param(name, marks=pytest.mark.slow if name in ("extremal_perturbation", "augmented_gradcam", "xrai") else ())
+    for name in method_names()
+]
 
 
 class Tiny(nn.Module):
@@ -113,7 +118,7 @@ class Meter:
         self.forwards = self.backwards = self.to_pixels = 0
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", FULL_SIZE)
 def test_full_size_run_costs_what_the_docs_say_and_is_finite(name, net, root):
     skip_without_its_library(name)
     method, images = resolve_method(name), seeded(0, 1, 3, 64, 64)
@@ -186,7 +191,7 @@ def test_an_exception_in_the_model_leaves_no_trace(name, fail_at, net):
     assert_untouched(net, before)
 
 
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize("name", FULL_SIZE)
 def test_each_image_has_its_own_class_and_the_same_call_the_same_bits(name, net):
     images = seeded(0, 3, 3, 64, 64)
     targets = torch.cat([predicted(net, images[:1]), torch.tensor([3, 1])])
