@@ -10,6 +10,7 @@ import torch
 
 MAPS, BASE_MAPS, METRICS, DRAWING = "SESS maps", "base maps", "metrics", "drawing"
 _NOTABLE = 0.1  # share of the run's time from which on it is said how to lower it
+_SHOWN = 0.05  # seconds: less would read 0.0
 _FEW_STEPS = 7  # of insertion and deletion: a quarter of the default
 
 
@@ -55,7 +56,7 @@ class Cost:
             return None
         self.told = True
         share = seconds / max(time.perf_counter() - self._began, seconds, 1e-9)
-        parts = ", ".join(f"{part} {one:.1f} s" for part, one in self.seconds.items() if one >= 0.05)
+        parts = ", ".join(f"{part} {one:.1f} s" for part, one in self.seconds.items() if one >= _SHOWN)
         text = f"took {seconds:.1f} s in this validation, {share:.0%} of the time since the training began"
         text += f" ({parts})." if parts else "."
         return text + (_advice(self.seconds, num_samples, steps) if share > _NOTABLE else "")
@@ -71,6 +72,6 @@ def _advice(seconds: Mapping[str, float], num_samples: int, steps: int | None) -
         fewer = f"metrics= with InsertionAUC(steps={_FEW_STEPS}) and DeletionAUC(steps={_FEW_STEPS})"
         ways[fewer] = seconds[METRICS] * (1 - (_FEW_STEPS + 1) / (steps + 1))
     ways["num_images=0"] = seconds[DRAWING]
-    best = sorted((way for way, saved in ways.items() if saved > 0), key=lambda way: -ways[way])[:2]
+    best = sorted((way for way, saved in ways.items() if saved >= _SHOWN), key=lambda way: -ways[way])[:2]
     said = "; ".join(f"{way} saves about {ways[way]:.1f} s" for way in best)
     return f" To lower it: {said}." if said else ""
