@@ -1,0 +1,142 @@
+"""The report: the records of one or several runs as one HTML file that needs no server and no network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sess_lightning.viewer.reading import DamagedRecord, Record
+
+MOST_VALIDATIONS = 48
+"""Validations whose maps are in a report: it stays below 15 MB with 32 samples. The record keeps all."""
+
+_STATIC = Path(__file__).parent / "static"
+_FIRST = "page.js"
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(async )?(function|class|const|let) )", re.MULTILINE)
+# What a browser may do with the page: run what stands in it, and reach nothing outside.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def write_report(folders: Sequence[Path], out: Path) -> None:
+    """Write a report of records; the file is there whole or not at all.
+
+    Args:
+        folders: of the records, see docs/record.md. One that is damaged is named in the page; the others are shown.
+        out: the HTML file; one that is there is replaced.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    new = out.with_name(f".{out.name}.{os.getpid()}.new")
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            file.writelines(_page(_named(folders)))
+        os.replace(new, out)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def bundle() -> str:
+    """Returns the page's script: the modules in the order of their imports, in one scope.
+
+    A page opened from disk may not import modules beside it. The modules keep to what this needs: names that are unique
+    over all files, imports of one line at the top, no default exports.
+    """
+    return "\n".join(_IMPORT.sub("", _EXPORT.sub("", _source(name))) for name in modules(_FIRST))
+
+
+def modules(first: str) -> list[str]:
+    """Returns the names of a module and of all that it imports, those that are needed first."""
+    order: dict[str, None] = {}
+
+    def visit(name: str) -> None:
+        for other in _IMPORT.findall(_source(name)):
+            if other not in order:
+                visit(other)
+        order[name] = None
+
+    visit(first)
+    return list(order)
+
+
+def evenly_thinned(numbers: Sequence[int], most: int) -> list[int]:
+    """Returns at most so many of them, evenly spaced, with the first and the last.
+
+    Example:
+        >>> evenly_thinned(range(10), 4)
+        [0, 3, 6, 9]
+    """
+    if len(numbers) <= most:
+        return list(numbers)
+    return [numbers[round(i * (len(numbers) - 1) / (most - 1))] for i in range(most)]
+
+
+@cache
+def _source(name: str) -> str:
+    return (_STATIC / name).read_text(encoding="utf-8")
+
+
+def _named(folders: Sequence[Path]) -> dict[str, Path]:
+    """Records by a name that tells them apart: their last folders, as few as it takes."""
+    parts = [Path(folder).resolve().parts for folder in folders]
+    for depth in range(2, max(map(len, parts), default=2) + 1):
+        names = ["/".join(one[-depth:]) for one in parts]
+        if len(set(names)) == len(set(parts)):
+            break
+    return dict(zip(names, map(Path, folders), strict=True)) if folders else {}
+
+
+def _page(records: Mapping[str, Path]) -> Iterator[str]:
+    """Yields the parts of the page; those of a record only after all its files were read."""
+    runs: list[dict[str, Any]] = []
+    heavy: list[str] = []
+    for at, (name, folder) in enumerate(records.items()):
+        try:
+            run, pictures = _run(Record(folder), at, MOST_VALIDATIONS // max(1, len(records)))
+        except DamagedRecord as error:
+            run, pictures = {"error": str(error)}, []
+        runs.append({"name": name, "error": None, **run})
+        heavy += pictures
+    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>SESS</title>\n'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
+    yield f"<style>\n{_source('style.css')}</style>\n</head>\n<body>\n"
+    yield _element("sess-colours", _source("colormap.json"))
+    yield _element("sess-data", _json({"runs": runs}))
+    yield from heavy
+    yield f"<script>\n(() => {{\n{bundle()}\nshowReport();\n}})();\n</script>\n</body>\n</html>\n"
+
+
+def _run(record: Record, at: int, most: int) -> tuple[dict[str, Any], list[str]]:
+    """Returns the numbers of a record, and the elements with its pictures."""
+    header, validations = record.header(), record.validations()
+    numbers = evenly_thinned([one["number"] for one in validations if one.get("maps")], max(2, most))
+    pictures = [
+        _element(f"sess-image-{at}-{sample}", _base64(record.image(sample))) for sample in range(len(header["samples"]))
+    ]
+    for number in numbers:
+        pictures.append(_element(f"sess-maps-{at}-{number}", _base64(record.maps(number))))
+        scores = record.scores(number)
+        if scores:
+            pictures.append(_element(f"sess-scores-{at}-{number}", scores.decode("utf-8")))
+    return {"record": header, "validations": validations, "withMaps": numbers}, pictures
+
+
+def _element(name: str, content: str) -> str:
+    """A script element that the browser does not run; what stands in it cannot end it."""
+    return f'<script type="text/plain" id="{name}">{content.replace("<", chr(92) + "u003c")}</script>\n'
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
