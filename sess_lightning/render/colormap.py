@@ -6,7 +6,9 @@ accept silently, is an error here.
 
 from __future__ import annotations
 
+import json
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,13 +16,12 @@ from torch import Tensor
 
 from sess_lightning.render.picture import check_finite, check_picture
 
-# The path of the colour map in OKLab: lightness rises in equal steps while hue and chroma follow this arc in the a-b
-# plane, from near-black violet over magenta and orange to pale yellow. All steps of such a helix are of equal length,
-# which is what "perceptually uniform" means. A random search for the longest such path inside sRGB found these numbers.
-_LIGHTNESS = (0.14, 0.96)
-_CENTRE = (0.044, 0.027)
-_RADIUS = 0.119
-_DEGREES = (-110.5, 136.6)
+# The 256 colours, lowest first, as "rrggbb"; the viewer's page takes them from the same file. They are a path in OKLab
+# (B. Ottosson, "A perceptual color space for image processing", 2020): lightness rises in equal steps from .14 to .96
+# while the hue turns on an arc around (a, b) = (.044, .027) of radius .119, from -110.5 to 136.6 degrees. All steps of
+# such a helix are of equal length, which is what "perceptually uniform" means. A random search for the longest such
+# path inside sRGB found these numbers.
+_TABLE = Path(__file__).parents[1] / "viewer" / "static" / "colormap.json"
 
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma, as Pillow's "L"
 
@@ -86,21 +87,4 @@ def overlay(image: Tensor, saliency: Tensor, opacity: float = 0.65) -> Tensor:
 @cache
 def _table() -> np.ndarray:
     """The 256 colours, `(256, 3)` uint8 sRGB, lowest first."""
-    steps = np.linspace(0, 1, 256)
-    angle = np.deg2rad(_DEGREES[0] + (_DEGREES[1] - _DEGREES[0]) * steps)
-    lightness = _LIGHTNESS[0] + (_LIGHTNESS[1] - _LIGHTNESS[0]) * steps
-    a, b = _CENTRE[0] + _RADIUS * np.cos(angle), _CENTRE[1] + _RADIUS * np.sin(angle)
-    # OKLab to linear sRGB, then the sRGB curve: B. Ottosson, "A perceptual color space for image processing", 2020.
-    long = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3
-    medium = (lightness - 0.1055613458 * a - 0.0638541728 * b) ** 3
-    short = (lightness - 0.0894841775 * a - 1.2914855480 * b) ** 3
-    linear = np.stack(
-        [
-            4.0767416621 * long - 3.3077115913 * medium + 0.2309699292 * short,
-            -1.2684380046 * long + 2.6097574011 * medium - 0.3413193965 * short,
-            -0.0041960863 * long - 0.7034186147 * medium + 1.7076147010 * short,
-        ],
-        axis=-1,
-    )
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0) ** (1 / 2.4) - 0.055)
-    return np.round(255 * srgb).astype(np.uint8)
+    return np.array([list(bytes.fromhex(colour)) for colour in json.loads(_TABLE.read_text())], dtype=np.uint8)

@@ -53,6 +53,13 @@ def _normalised(photos: Tensor, mean: tuple[float, ...] = MEAN, std: tuple[float
 
 
 class TestColorize:
+    def test_the_colours_are_a_helix_in_oklab(self):
+        lightness, a, b = _oklab(_colours()).T
+        np.testing.assert_allclose(lightness, np.linspace(0.14, 0.96, 256), atol=3e-3)
+        degrees = np.rad2deg(np.unwrap(np.arctan2(b - 0.027, a - 0.044)))
+        np.testing.assert_allclose(degrees, np.linspace(-110.5, 136.6, 256), atol=5)
+        np.testing.assert_allclose(np.hypot(a - 0.044, b - 0.027), 0.119, atol=6e-3)
+
     def test_lightness_rises_with_every_colour(self):
         lightness = _cie_lightness(_colours())
         assert np.diff(lightness).min() > 0
