@@ -62,14 +62,15 @@ def brightness(file):
 @pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize("mode", ["light", "dark"])
-def test_pages(address, folder, tmp_path, mode):
-    with browser(tmp_path / "profile") as page:
-        page.open(f"{address}/?darkMode={str(mode == 'dark').lower()}#images")
-        sizes = page.wait(f"const all = (() => {{ {IMAGES} }})(); return all.length >= 3 && all")
-        page.screenshot(folder / f"images_{mode}.png")
+def test_pages(address, folder, mode):
+    with browser(1600, 1400, quiet=False) as page:  # of TensorBoard's own scripts
+        page.goto(f"{address}/?darkMode={str(mode == 'dark').lower()}#images")
+        page.wait_for_function(f"(() => {{ {IMAGES} }})().length >= 3")
+        sizes = page.evaluate(f"(() => {{ {IMAGES} }})()")
+        page.screenshot(path=folder / f"images_{mode}.png")
         assert all(width > 300 and height > 100 for width, height in sizes)
-        page.open(f"{address}/?darkMode={str(mode == 'dark').lower()}#custom_scalars")
-        page.wait(f"return (() => {{ {LINES} }})() >= 5")
-        page.screenshot(folder / f"custom_scalars_{mode}.png")
+        page.goto(f"{address}/?darkMode={str(mode == 'dark').lower()}#custom_scalars")
+        page.wait_for_function(f"(() => {{ {LINES} }})() >= 5")
+        page.screenshot(path=folder / f"custom_scalars_{mode}.png")
     for name in ("images", "custom_scalars"):
         assert (brightness(folder / f"{name}_{mode}.png") > 128) == (mode == "light")

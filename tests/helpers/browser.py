@@ -1,75 +1,33 @@
-"""Headless Chromium, driven over the WebDriver protocol by the standard library alone."""
+"""Headless Chromium, driven by Playwright."""
 
-import base64
-import json
-import re
 import shutil
-import subprocess
-import time
 from contextlib import contextmanager
-from urllib.request import Request, urlopen
 
 import pytest
 
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
-]  # fmt: skip
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-needs_chromium = pytest.mark.skipif(
-    not (shutil.which("chromium") and shutil.which("chromedriver")), reason="needs chromium and chromedriver"
-)
-
-
-class Page:
-    """One browser window."""
-
-    def __init__(self, address):
-        self._address = address
-
-    def call(self, method, command, **body):
-        data = json.dumps(body).encode() if method == "POST" else None
-        request = Request(  # noqa: S310
-            f"{self._address}/{command}".rstrip("/"), data, {"Content-Type": "application/json"}, method=method
-        )
-        with urlopen(request, timeout=120) as response:  # noqa: S310
-            return json.load(response)["value"]
-
-    def open(self, url):
-        self.call("POST", "url", url=url)
-
-    def run(self, script):
-        return self.call("POST", "execute/sync", script=script, args=[])
-
-    def wait(self, script, seconds=60):
-        """Until the script gives something that counts as true."""
-        for _ in range(10 * seconds):
-            value = self.run(script)
-            if value:
-                return value
-            time.sleep(0.1)
-        raise AssertionError(f"{script} stays {value!r}")
-
-    def screenshot(self, file):
-        file.write_bytes(base64.b64decode(self.call("GET", "screenshot")))
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="needs chromium")
 
 
 @contextmanager
-def browser(folder, width=1600, height=1400):
-    """A page of a fresh browser whose files lie in a folder."""
-    driver = subprocess.Popen([shutil.which("chromedriver"), "--port=0"], stdout=subprocess.PIPE, text=True)
-    try:
-        port = next(filter(None, (re.search(r"on port (\d+)\.", line) for line in driver.stdout)))[1]
-        arguments = [*FLAGS, f"--user-data-dir={folder}", f"--window-size={width},{height}"]
-        options = {"binary": shutil.which("chromium"), "args": arguments}
-        wanted = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
-        session = Page(f"http://127.0.0.1:{port}").call("POST", "session", capabilities=wanted)["sessionId"]
-        page = Page(f"http://127.0.0.1:{port}/session/{session}")
+def browser(width=1280, height=800, dark=False, quiet=True, **options):
+    """A page of a fresh browser. With `quiet`, an error of a script in it fails the test at the end."""
+    from playwright.sync_api import sync_playwright
+
+    errors = []
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = chromium.new_context(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", **options
+        )
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        if quiet:
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         try:
             yield page
         finally:
-            page.call("DELETE", "")
-    finally:
-        driver.terminate()
-        driver.wait(timeout=30)
-        driver.stdout.close()
+            chromium.close()
+    assert errors == []

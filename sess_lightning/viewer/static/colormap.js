@@ -19,29 +19,39 @@ export function cssColour(value) {
   return `rgb(${colours[at]}, ${colours[at + 1]}, ${colours[at + 2]})`;
 }
 
-// A canvas with maps of bytes `{width, height, bytes}` in colours, at their own size.
-export function painted(map, kind) {
-  const canvas = document.createElement("canvas");
-  canvas.width = map.width;
-  canvas.height = map.height;
-  const image = new ImageData(map.width, map.height);
-  const out = image.data;
-  for (let i = 0, at = 0; i < map.bytes.length; i++, at += 4) {
-    const value = map.bytes[i];
-    if (kind === "spotlight") {
-      out[at + 3] = 255 - value; // black, which hides what is not salient
-    } else if (kind === "grey") {
-      out[at] = out[at + 1] = out[at + 2] = value;
-      out[at + 3] = 255;
-    } else {
-      out[at] = colours[3 * value];
-      out[at + 1] = colours[3 * value + 1];
-      out[at + 2] = colours[3 * value + 2];
-      out[at + 3] = 255;
-    }
+const scratch = new Map(); // by size: a canvas with its image data, used again and again
+
+// A canvas with a map in colours at its own size, valid until the next call.
+//   atlas: {width, bytes}; box: [x, y, width, height] of the map in it
+export function painted({ width: stride, bytes }, [left, top, width, height], kind) {
+  const size = `${width} ${height}`;
+  if (!scratch.has(size)) {
+    const made = new OffscreenCanvas(width, height);
+    scratch.set(size, { canvas: made, context: made.getContext("2d"), image: new ImageData(width, height) });
   }
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  const { canvas, context, image } = scratch.get(size);
+  const out = new Uint32Array(image.data.buffer);
+  const table = tableOf(kind);
+  for (let row = 0, at = 0; row < height; row++) {
+    const start = (top + row) * stride + left;
+    for (let column = 0; column < width; column++) out[at++] = table[bytes[start + column]];
+  }
+  context.putImageData(image, 0, 0);
   return canvas;
+}
+
+const tables = new Map(); // by kind: the 256 colours with their opacity, as the canvas stores them
+
+function tableOf(kind) {
+  if (!tables.has(kind)) {
+    const rows = Array.from({ length: 256 }, (_, value) => {
+      if (kind === "spotlight") return [0, 0, 0, 255 - value]; // black, which hides what is not salient
+      if (kind === "grey") return [value, value, value, 255];
+      return [...colours.subarray(3 * value, 3 * value + 3), 255];
+    });
+    tables.set(kind, new Uint32Array(Uint8Array.from(rows.flat()).buffer));
+  }
+  return tables.get(kind);
 }
 
 // One minus the cosine similarity of two maps; null where one is all zeros or they differ in size.

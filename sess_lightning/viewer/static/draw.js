@@ -3,8 +3,6 @@
 import { painted } from "./colormap.js";
 
 const pictures = new WeakMap(); // by run: by sample, the picture at the last size asked for
-const paintings = []; // of late, oldest first
-const MOST_PAINTINGS = 6; // three megabytes each at 64 samples
 const MARK = "#ffffff", AROUND = "rgba(0, 0, 0, 0.75)";
 
 // The picture at a size, in grey: its own colours could be mistaken for saliency.
@@ -21,18 +19,6 @@ function picture(run, sample, bitmap, width, height, grey) {
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, width, height);
   pictures.get(run).set(key, canvas);
-  return canvas;
-}
-
-// All maps of a validation in colours on one canvas, so that a step of the slider paints once; null while they load.
-function paintedAtlas(run, validation, kind) {
-  const atlas = run.ready.get(validation.number);
-  if (!atlas) return null;
-  const known = paintings.find((one) => one.atlas === atlas && one.kind === kind);
-  if (known) return known.canvas;
-  const canvas = painted(atlas, kind);
-  paintings.push({ atlas, kind, canvas });
-  if (paintings.length > MOST_PAINTINGS) paintings.shift();
   return canvas;
 }
 
@@ -121,11 +107,11 @@ export function drawPanel(context, left, width, height, { run, validation, kind,
     context.drawImage(picture(run, sample, bitmap, width, height, grey), 0, 0);
   }
   const box = kind === "image" ? null : run.box(validation, sample, kind);
-  const colours = box && paintedAtlas(run, validation, look.colours);
-  const map = !!colours;
+  const atlas = run.ready.get(validation.number);
+  const map = !!(box && atlas);
   if (map) {
     context.globalAlpha = look.opacity / 100;
-    context.drawImage(colours, ...box, 0, 0, width, height);
+    context.drawImage(painted(atlas, box, look.colours), 0, 0, width, height);
     context.globalAlpha = 1;
   }
   const value = (name) => run.value(validation, sample, name);
