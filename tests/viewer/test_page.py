@@ -337,8 +337,8 @@ class TestTwoRuns:
                 left, right = drawn[20:, :192], drawn[20:, -192:]  # below the names of the runs
                 for part, record, number in ((left, one, epoch), (right, other, beside)):
                     tile = tile_of(record, number, 0)
-                    # The browser interpolates a little differently on a wide canvas: within two of 255.
-                    assert np.abs(part[2::3, 1::3, :3] - colours[tile][7:]).max() <= 2
+                    # The browser interpolates a little differently on a wide canvas: within four of 255.
+                    assert np.abs(part[2::3, 1::3, :3] - colours[tile][7:]).max() <= 4
             legend = page.locator(".numbers .legend").first.inner_text()
             assert "SESS of version_1" in legend
 

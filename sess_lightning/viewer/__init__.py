@@ -1,0 +1,1 @@
+"""The viewer: the record of a run, its page, the tab in TensorBoard."""
