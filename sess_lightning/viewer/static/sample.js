@@ -157,15 +157,17 @@ export class SamplePage {
     context.fillStyle = "rgba(0, 0, 0, 0.35)";
     context.fillRect(0, 0, canvas.width, canvas.height);
     const inset = 2 * unit;
+    const written = []; // places of scores: none over another
     for (const [[left, top, right, bottom, scaledHeight, scaledWidth], score] of windows) {
-      const [x, y] = [canvas.width / scaledWidth, canvas.height / scaledHeight];
-      const box = [left * x + inset, top * y + inset, (right - left) * x - 2 * inset, (bottom - top) * y - 2 * inset];
+      const [across, down] = [canvas.width / scaledWidth, canvas.height / scaledHeight];
+      const box = [left * across + inset, top * down + inset, (right - left) * across - 2 * inset, (bottom - top) * down - 2 * inset];
       if (score === null) continue;
       context.strokeStyle = cssColour(score);
       context.lineWidth = 2 * unit;
       context.strokeRect(...box);
-      if (windows.length > 16) continue;
       const [atX, atY] = [box[0] + box[2] / 2, box[1] + box[3] / 2];
+      if (written.some(([x, y]) => Math.abs(x - atX) < 28 * unit && Math.abs(y - atY) < 12 * unit)) continue;
+      written.push([atX, atY]);
       context.font = `600 ${11 * unit}px system-ui, sans-serif`;
       context.textAlign = "center";
       context.lineWidth = 3 * unit;

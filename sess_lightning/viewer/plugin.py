@@ -1,0 +1,215 @@
+"""The tab "SESS" of TensorBoard: serves the viewer's page and the records below the log folder, read only.
+
+TensorBoard imports this module at its start, without a guard. So it imports little, does nothing before it is asked, and
+catches whatever it meets.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any
+
+from tensorboard.plugins import base_plugin
+from werkzeug import wrappers
+
+from sess_lightning.viewer.reading import DamagedRecord, Record, find_records
+
+_STATIC = Path(__file__).parent / "static"
+_KINDS = {".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
+_FRESH = 5.0  # seconds that a listing of the log folder is good for
+_FOR_GOOD = "private, max-age=86400, immutable"  # what a run has written once does not change
+_GZIP_FROM = 2048  # bytes
+
+Answer = tuple[bytes, str, str]  # content, its type, how long it may be kept
+
+
+class Missing(Exception):
+    """What was asked for is not there."""
+
+
+class Runs:
+    """The records below the log folders, looked up anew every few seconds at most.
+
+    Args:
+        logdir: of TensorBoard's command line: a folder, or `name:folder,name:folder` of `--logdir_spec`.
+    """
+
+    def __init__(self, logdir: str) -> None:
+        self.roots = _roots(logdir)
+        self._records: dict[str, Record] = {}
+        self._read_at = float("-inf")
+        self._lock = Lock()
+        self._looking: Thread | None = None
+
+    def __getitem__(self, name: str) -> Record:
+        """Returns a record by its name in the listing; no path is made of the name."""
+        for records in (lambda: self._records, self.all):
+            record = records().get(name)
+            if record is not None:
+                return record
+        raise Missing(f"There is no run {name!r}.")
+
+    def all(self) -> dict[str, Record]:
+        """Returns all records by name."""
+        with self._lock:
+            if time.monotonic() - self._read_at > _FRESH:
+                found: dict[str, Record] = {}
+                for before, root in self.roots.items():
+                    for name, folder in find_records(root).items():
+                        whole = f"{before}/{name}" if before else name
+                        old = self._records.get(whole)
+                        found[whole] = old if old is not None and old.folder == folder else Record(folder)
+                self._records, self._read_at = found, time.monotonic()
+            return self._records
+
+    def any(self) -> bool:
+        """Whether a record is known; looks for one in the background, as TensorBoard waits for the answer."""
+        if not self._records and time.monotonic() - self._read_at > _FRESH and not self._is_looking():
+            self._looking = Thread(target=self._look, daemon=True)
+            self._looking.start()
+            self._looking.join(0.05)  # a small folder is read by then
+        return bool(self._records)
+
+    def _is_looking(self) -> bool:
+        return self._looking is not None and self._looking.is_alive()
+
+    def _look(self) -> None:
+        try:
+            self.all()
+        except Exception:
+            self._read_at = time.monotonic()  # nothing found; the next look is as far away as after any other
+
+
+class SESSPlugin(base_plugin.TBPlugin):
+    """TensorBoard's side of the viewer.
+
+    Args:
+        context: of TensorBoard.
+    """
+
+    plugin_name = "sess"
+
+    def __init__(self, context: base_plugin.TBContext) -> None:
+        self._logdir = str(getattr(context, "logdir", None) or "")
+        self._runs = Runs(self._logdir)
+
+    def is_active(self) -> bool:
+        """Whether the tab is shown among the active ones: where there is a record."""
+        try:
+            return self._runs.any()
+        except Exception:
+            return False
+
+    def frontend_metadata(self) -> base_plugin.FrontendMetadata:
+        """Returns where the page's module is, and the name of the tab."""
+        return base_plugin.FrontendMetadata(es_module_path="/index.js", tab_name="SESS")
+
+    def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
+        """Returns what serves each route below `/data/plugin/sess`."""
+        routes: dict[str, Callable[[Mapping[str, str]], Answer]] = {
+            "/runs": self._list,
+            "/record": self._record,
+            "/image": self._image,
+            "/maps": lambda words: (self._asked(words).maps(_number(words, "number")), "image/png", _FOR_GOOD),
+            "/scores": lambda words: (
+                self._asked(words).scores(_number(words, "number")) or b'{"scores":null}',
+                _KINDS[".json"],
+                _FOR_GOOD,
+            ),
+        }
+        try:
+            files = [path for path in _STATIC.iterdir() if path.suffix in _KINDS]
+        except OSError:
+            files = []
+        routes |= {f"/{path.name}": _static(path) for path in files}
+        return {route: _guarded(answer) for route, answer in routes.items()}
+
+    def _list(self, words: Mapping[str, str]) -> Answer:
+        runs = []
+        for name, record in self._runs.all().items():
+            error = None
+            try:
+                record.header()
+            except DamagedRecord as damaged:
+                error = str(damaged)
+            runs.append({"name": name, "stamp": record.stamp(), "error": error})
+        return _json({"runs": runs, "logdir": self._logdir})
+
+    def _record(self, words: Mapping[str, str]) -> Answer:
+        record = self._asked(words)
+        return _json({"record": record.header(), "validations": record.validations()})
+
+    def _image(self, words: Mapping[str, str]) -> Answer:
+        content = self._asked(words).image(_number(words, "sample"))
+        kinds = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png", b"RI": "image/webp"}
+        return content, kinds.get(content[:2], "application/octet-stream"), _FOR_GOOD
+
+    def _asked(self, words: Mapping[str, str]) -> Record:
+        return self._runs[words.get("run", "")]
+
+
+def _roots(logdir: str) -> dict[str, Path]:
+    """The local folders of a log folder, or of a list of such, by name; folders elsewhere are left out."""
+    roots: dict[str, Path] = {}
+    parts = [logdir] if Path(logdir).is_dir() else logdir.split(",")
+    for part in filter(None, parts):
+        name, colon, folder = part.partition(":")
+        if "://" in part:
+            continue
+        named = bool(colon) and not Path(part).exists()
+        roots[name if named else ""] = Path(folder if named else part).expanduser()
+    return roots
+
+
+def _number(words: Mapping[str, str], name: str) -> int:
+    try:
+        return int(words[name])
+    except (KeyError, ValueError):
+        raise Missing(f"Expected a number as {name!r}, but got {words.get(name)!r}.") from None
+
+
+def _json(content: Any) -> Answer:
+    return json.dumps(content, separators=(",", ":")).encode(), _KINDS[".json"], "no-cache"
+
+
+def _static(path: Path) -> Callable[[Mapping[str, str]], Answer]:
+    return lambda words: (path.read_bytes(), _KINDS[path.suffix], "no-cache")
+
+
+def _guarded(answer: Callable[[Mapping[str, str]], Answer]) -> Callable[..., Iterable[bytes]]:
+    """Make a WSGI application of what answers the words of a query; errors become messages."""
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        try:
+            response = _response(wrappers.Request(environ), answer)
+        except Exception as error:  # of whatever kind: TensorBoard and its other tabs go on
+            response = _failure(500, f"{type(error).__name__}: {error}")
+        return response(environ, start_response)
+
+    return application
+
+
+def _response(request: wrappers.Request, answer: Callable[[Mapping[str, str]], Answer]) -> wrappers.Response:
+    if request.method not in ("GET", "HEAD"):
+        return _failure(405, "Only GET is answered.")
+    try:
+        content, kind, keep = answer(request.args)
+    except Missing as error:
+        return _failure(404, str(error))
+    except DamagedRecord as error:
+        return _failure(422, str(error))
+    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": keep}
+    if not kind.startswith("image/") and len(content) >= _GZIP_FROM and "gzip" in request.accept_encodings:
+        content = gzip.compress(content, compresslevel=1)
+        headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
+    return wrappers.Response(content, 200, headers, content_type=kind)
+
+
+def _failure(status: int, message: str) -> wrappers.Response:
+    headers = {"X-Content-Type-Options": "nosniff"}
+    return wrappers.Response(json.dumps({"error": message}), status, headers, content_type=_KINDS[".json"])
