@@ -11,7 +11,7 @@ ROWS = (
     {"probing", "samples"},
     {"forwarding"},
     {"data", "layers", "metrics", "render"},
-    {"networks", "saliency"},
+    {"networks", "saliency", "viewer"},
     {"classifier", "sess"},
     {"benchmark", "callback"},
     {"cli"},
