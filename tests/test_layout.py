@@ -74,6 +74,20 @@ def test_no_import_runs_in_a_circle(graph):
     TopologicalSorter(graph).prepare()  # CycleError names the circle
 
 
+def test_the_record_is_written_without_lightning(root):
+    """Its writer serves other loops too; what knows the Trainer is in `callback`."""
+    for path in (root / PACKAGE / "viewer").rglob("*.py"):
+        found = {alias for node in ast.walk(ast.parse(path.read_text())) for alias in outside(node)}
+        assert not {name for name in found if name.split(".")[0] in ("lightning", "torchmetrics")}, path
+
+
+def outside(node):
+    """Full names of the modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+
+
 def test_the_checks_find_what_they_look_for():
     planted = (
         "def f():\n    from sess_lightning.sess import SESS\nif TYPE_CHECKING:\n    import sess_lightning.cli.main\n"
