@@ -167,10 +167,12 @@ class ValidationWork(SampleFollowing):
 
     def _parts(self, world_size: int) -> dict[int, Part]:
         """What this process tells the others, by loader."""
-        return {
-            n: (one.measured(world_size), self.reporter.share(one), self.recorder.share(one))
-            for n, one in self._trackers.items()
-        }
+        parts = {}
+        for number, tracker in self._trackers.items():
+            with tracker.timed(), self._cost.timed(DRAWING):
+                recorded = self.recorder.share(tracker)
+            parts[number] = tracker.measured(world_size), self.reporter.share(tracker), recorded
+        return parts
 
     def _values(
         self, trainer: pl.Trainer, parts: Sequence[Mapping[int, Part]], suffixes: Mapping[int, str]

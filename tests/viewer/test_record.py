@@ -61,16 +61,16 @@ class Keeping(SESSCallback):
             kept.append((self.last_result, logged, self.last_intervals[0]))
 
 
-class TestFit:
-    @staticmethod
-    @pytest.fixture(scope="class")
-    def kept(tmp_path_factory):
-        folder = tmp_path_factory.mktemp("fit")
-        callback = Keeping(small_sess(), num_samples=5, num_images=2, save_dir=str(folder), every_n_epochs=2,
-                           class_names=["<b>a</b>", "b\u2028", "c", "d"])  # fmt: skip
-        fit(folder, callback, max_epochs=3)
-        return check(folder / "sess_record"), callback.kept, folder
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fit")
+    callback = Keeping(small_sess(), num_samples=5, num_images=2, save_dir=str(folder), every_n_epochs=2,
+                       class_names=["<b>a</b>", "b\u2028", "c", "d"])  # fmt: skip
+    fit(folder, callback, max_epochs=3)
+    return check(folder / "sess_record"), callback.kept, folder
 
+
+class TestFit:
     def test_every_validation_has_a_line_with_what_was_logged(self, kept):
         (_, lines, _), found, _ = kept
         assert [(line["number"], line["epoch"], line["step"]) for line in lines] == [(0, 0, 3), (1, 1, 6), (2, 2, 9)]
@@ -79,7 +79,7 @@ class TestFit:
             assert {name: Interval(*one) for name, one in line["intervals"].items()} == intervals
 
     def test_samples_are_those_of_the_callback_in_its_order(self, kept):
-        (record, lines, _), found, folder = kept
+        (record, lines, _), found, _ = kept
         result = found[0][0]
         assert lines[0]["samples"]["sample"] == [0, 1, 2, 3, 4]
         assert [one["label"] for one in record["samples"]] == result.labels.tolist()
