@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 __all__ = ["SESS", "SESSCallback", "SESSResult", "__version__"]
 
 _HOMES = {"SESS": "sess", "SESSCallback": "callback", "SESSResult": "sess"}
-_FOLDERS = ("benchmark", "callback", "cli", "data", "metrics", "networks", "render", "saliency", "sess")
+_FOLDERS = ("benchmark", "callback", "cli", "data", "metrics", "networks", "render", "saliency", "sess", "viewer")
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ ROWS = (
     {"probing", "samples"},
     {"forwarding"},
     {"data", "layers", "metrics", "render"},
-    {"networks", "saliency"},
+    {"networks", "saliency", "viewer"},
     {"classifier", "sess"},
     {"benchmark", "callback"},
     {"cli"},
@@ -72,6 +72,20 @@ def test_imports_run_downward(graph):
 
 def test_no_import_runs_in_a_circle(graph):
     TopologicalSorter(graph).prepare()  # CycleError names the circle
+
+
+def test_the_record_is_written_without_lightning(root):
+    """Its writer serves other loops too; what knows the Trainer is in `callback`."""
+    for path in (root / PACKAGE / "viewer").rglob("*.py"):
+        found = {alias for node in ast.walk(ast.parse(path.read_text())) for alias in outside(node)}
+        assert not {name for name in found if name.split(".")[0] in ("lightning", "torchmetrics")}, path
+
+
+def outside(node):
+    """Full names of the modules that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
 
 
 def test_the_checks_find_what_they_look_for():

@@ -126,6 +126,8 @@ class SESSCallback(ValidationWork):
         class_names: names of the model's classes: a list, a mapping from index to name, or a file of them. `None` looks
             for `class_names` or `classes` of the data module, the validation data sets and the module, then for
             `id2label` of a Hugging Face config; `sess/run` says what was found.
+        record: write the record that the viewer shows, in the folder of the evolution: maps and values of up to 64
+            samples in every validation, at most some 200 KB each (docs/record.md). Nothing with `num_images=0`.
 
     Attributes:
         last_result: `Explained` of the first watched loader in the last validation, on the CPU: copies. `None` where
@@ -174,6 +176,7 @@ class SESSCallback(ValidationWork):
         reshape: Callable[[Tensor], Tensor] | None = None,
         photos: PhotoArgument | None = None,
         class_names: str | Path | Sequence[str] | Mapping[int, str] | None = None,
+        record: bool = True,
     ) -> None:
         for name, value, least in (
             ("num_samples", num_samples, 1), ("num_images", num_images, 0), ("every_n_epochs", every_n_epochs, 1)
@@ -205,7 +208,7 @@ class SESSCallback(ValidationWork):
         self.save_dir = save_dir
         self.intervals = intervals
         self.bands = checked_bands(bands)
-        self.photos, self.class_names = photos, class_names
+        self.photos, self.class_names, self.record = photos, class_names, record
         self._given_names = given_class_names(class_names)
         self._start()
 

@@ -44,6 +44,8 @@ class Explained:
         hits: whether the peak of the SESS map counts as a hit, as `HitRule` says; `None` where it counts as neither.
         base_hits: the same for the base maps; empty if not compared.
         places: process, batch and position in the batch of each sample, counted from 0.
+        patch_scores: `(P,)` probability of the explained class for each window, as `SESSResult.scores`.
+        windows: `(P, 6)` int, those windows, as `SESSResult.windows`.
     """
 
     images: list[Tensor] = field(default_factory=list)
@@ -60,6 +62,8 @@ class Explained:
     hits: list[bool | None] = field(default_factory=list)
     base_hits: list[bool | None] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
+    patch_scores: list[Tensor] = field(default_factory=list)
+    windows: list[Tensor] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -157,6 +161,8 @@ class Explainer:
             predictions=predicted_classes(logits),
             scores=class_scores(logits, targets, self.sess.activation).float(),
             valid=result.valid,
+            patch_scores=list(result.scores),
+            windows=list(result.windows),
         )
         if self.compare_base:
             with self.cost.timed(BASE_MAPS):

@@ -21,6 +21,7 @@ from sess_lightning.callback.keys import PHOTOS
 from sess_lightning.callback.loaders import check_choices, evaluation_loaders
 from sess_lightning.callback.monitors import MonitorPause
 from sess_lightning.callback.photo_watch import PhotoWatch
+from sess_lightning.callback.recording import Recorder
 from sess_lightning.callback.reporter import Reporter
 from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on, notes_on_boxes
 from sess_lightning.callback.sample_rows import DisplayOptions
@@ -62,25 +63,25 @@ class SampleFollowing(Callback):
     photos: PhotoArgument | None
     _given_names: FoundNames | None
     intervals: bool
+    record: bool
 
     def _start(self) -> None:
         """Initialise the state that outlives one validation. Call it after the arguments are set."""
-        self.last_results: dict[int, Explained] = {}
-        self.last_intervals: dict[int, Intervals] = {}
-        self._trackers: dict[int, LoaderTracker] = {}
-        self.reporter = self._new_reporter()
         self._pause = MonitorPause()
         self._start_stage(1)
         self._limit = BatchLimit(
             "SESSCallback", "Pass SESS(batch_size=) from the start, or follow fewer num_samples.", rank_zero_warn
         )
         self._said: set[str] = set()
-        self._view: ForwardView | None = None  # of the module, with `forward_fn`
 
     def _start_stage(self, world_size: int) -> None:
         """Forget the last `fit`, `validate` or `test`: the next chooses its own samples and must prove itself."""
-        self._trackers, self._view, self.last_results, self.last_intervals = {}, None, {}, {}
+        self._trackers: dict[int, LoaderTracker] = {}
+        self.last_results: dict[int, Explained] = {}
+        self.last_intervals: dict[int, Intervals] = {}
+        self._view: ForwardView | None = None  # of the module, with `forward_fn`
         self.reporter = self._new_reporter()
+        self.recorder = Recorder(self.record, self.reporter, world_size, self.on_error == "raise")
         self._exchange = Exchange(world_size, self.on_error == "raise")
         self._cost = Cost()
         self._watch: PhotoWatch | None = None
@@ -92,13 +93,13 @@ class SampleFollowing(Callback):
     def _begin(self, trainer: pl.Trainer) -> None:
         """Start a validation. Collective call."""
         self._exchange.begin()
-        drawing = False
+        due = False, False
         with self._exchange.guarded():
             self._begin_trackers(trainer)
-            drawing = self.reporter.due(trainer)
+            due = self.reporter.due(trainer), self.recorder.due(trainer)
         # Rank 0 writes, so it decides: the others may have no logger. No rank can miss this call: every one comes to
         # every validation (a loader that may be empty on one is refused in `setup`), and what failed above is caught.
-        self.reporter.drawing = trainer.strategy.broadcast(drawing)
+        self.reporter.drawing, self.recorder.on = trainer.strategy.broadcast(due)
 
     def _begin_trackers(self, trainer: pl.Trainer) -> None:
         self.last_results = {}  # of the validation that begins: no older one is taken for it, nor kept in memory

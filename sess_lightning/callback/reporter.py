@@ -83,9 +83,17 @@ class Reporter:
         self._undrawn = 1 if self._drew else self._undrawn + 1
         self._drew = False
 
+    def reports(self, trainer: pl.Trainer) -> bool:
+        """Whether anything is written in this run. Only rank 0 may have a logger: ask no other."""
+        return bool(self.num_images and (trainer.loggers or self.save_dir))
+
+    def folder(self, trainer: pl.Trainer) -> Path:
+        """The folder of the files that show the whole run."""
+        return Path(self.save_dir or log_folder(trainer.loggers) or trainer.default_root_dir)
+
     def due(self, trainer: pl.Trainer) -> bool:
         """Whether pictures of this validation are to be drawn. Only rank 0 may have a logger: ask no other."""
-        return self._reports(trainer) and (trainer.state.fn != "fit" or self._undrawn >= self.every_n_epochs)
+        return self.reports(trainer) and (trainer.state.fn != "fit" or self._undrawn >= self.every_n_epochs)
 
     def share(self, tracker: LoaderTracker) -> Shown:
         """Returns this process's part of the samples drawn, and the outcomes of all its samples."""
@@ -111,7 +119,7 @@ class Reporter:
             values: names of the keys that are logged.
             settings: returns the settings of SESS and of the callback; called only where they are written.
         """
-        if not trainer.is_global_zero or not self._reports(trainer):
+        if not trainer.is_global_zero or not self.reports(trainer):
             return
         introduces, draws = suffix not in self._introduced, self.drawing
         self._drew = self._drew or draws
@@ -139,8 +147,7 @@ class Reporter:
         for suffix, evolution in evolutions.items():
             strip = evolution.strip()
             tag = self._show(trainer, EVOLUTION, suffix, strip)
-            folder = self.save_dir or log_folder(trainer.loggers) or trainer.default_root_dir
-            save_evolution(Path(folder), tag, strip, evolution.sheets())
+            save_evolution(self.folder(trainer), tag, strip, evolution.sheets())
 
     def complaints(self) -> Iterator[str]:
         """Yields a message for every kind of logger that cannot show pictures."""
@@ -152,9 +159,6 @@ class Reporter:
                     f"SESSCallback cannot show images in {kind}: pass save_dir= to have `{tag}` as PNG files, or add "
                     "a TensorBoardLogger."
                 )
-
-    def _reports(self, trainer: pl.Trainer) -> bool:
-        return bool(self.num_images and (trainer.loggers or self.save_dir))
 
     def _lay_out(self, trainer: pl.Trainer, suffix: str, values: Iterable[str]) -> None:
         """Write the layout of the charts when there are new ones, e.g. of a metric that has its first value later.

@@ -81,6 +81,12 @@ def run_text(
     )  # fmt: skip
 
 
+def in_one_line(value: Any) -> str:
+    """Returns a value as one line, cut at 300 characters."""
+    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+    return text if len(text) <= 300 else text[:299] + "…"
+
+
 def _table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     lines = [head, ["---"] * len(head), *([_cell(value) for value in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -88,9 +94,7 @@ def _table(head: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 
 def _cell(value: Any) -> str:
     """Returns a value as one line with markdown's special characters escaped, cut at 300 characters."""
-    text = value if isinstance(value, str) else repr(value)
-    text = " ".join(text.split())
-    text = text if len(text) <= 300 else text[:299] + "…"
+    text = in_one_line(value)
     for letter in "\\`*_{}[]|":
         text = text.replace(letter, f"\\{letter}")
     return escape(text, quote=False)

@@ -52,7 +52,7 @@ def map_rows(found: Explained, display: DisplayOptions) -> list[MapRow]:
 def _row(found: Explained, i: int, display: DisplayOptions) -> MapRow:
     target, objects = int(found.targets[i]), found.objects[i]
     return MapRow(
-        image=_picture(found.images[i], display),
+        image=picture_of(found.images[i], display),
         base=found.base_maps[i] if found.base_maps else None,
         sess=found.maps[i],
         boxes=_boxes(objects, target),
@@ -67,7 +67,8 @@ def _row(found: Explained, i: int, display: DisplayOptions) -> MapRow:
     )
 
 
-def _picture(image: Tensor, display: DisplayOptions) -> Tensor:
+def picture_of(image: Tensor, display: DisplayOptions) -> Tensor:
+    """The image of a sample as a picture `(3, H, W)` uint8."""
     (drawn,), mean, std = drawn_channels([image], display.mean, display.std, display.bands)
     return denormalize(drawn, mean, std)
 

@@ -36,6 +36,7 @@ from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tensor_store import TensorStore
 from sess_lightning.metrics import DeletionAUC, InsertionAUC
 from sess_lightning.samples import UNKNOWN, Objects, Samples, describe
+from sess_lightning.viewer.record import sample_id
 
 Curves = dict[str, dict[str, tuple[Tensor, float]]]
 # What is made in the inference mode of `validate` and `test` could not be changed in place outside of it, where metrics
@@ -81,6 +82,8 @@ class LoaderTracker:
         rows: with `forward_fn`, what `batch_row` took of each sample's batch.
         intervals: of this validation's numbers, over the samples of all processes; after `compute`.
         shown: what the reporter draws of this validation, by process.
+        pictured: of the first so many samples rank 0 has what the record holds of them once.
+        rank: rank of this process.
         unfit: what to tell about metrics whose value cannot be logged, a sentence by kind.
     """
 
@@ -102,9 +105,11 @@ class LoaderTracker:
         self.photo_names: Sequence[str] | None = None
         self.shown: list[Any] = []
         self.unfit: dict[str, str] = {}
+        self.pictured = 0
+        self.rank = rank
+        self._ids: list[str] = []  # of the first samples, by which records know them
         self._labels: list[int] = []
         self._objects: list[Objects | None] = []
-        self._rank = rank
         # compute_groups=False: torchmetrics would merge metrics whose states happen to be equal after the first update.
         self._metrics = {"": MetricCollection({k: m.clone() for k, m in metrics.items()}, compute_groups=False)}
         if compare_base:
@@ -145,7 +150,7 @@ class LoaderTracker:
 
     def follow(self, samples: Samples, batch_idx: int, positions: Sequence[int]) -> None:
         """Add samples to follow, which are at these positions of batch `batch_idx`; batches come in order."""
-        self.places += [(self._rank, batch_idx, position) for position in positions]
+        self.places += [(self.rank, batch_idx, position) for position in positions]
         for image in samples.images:
             self.images.append(image)
         self._labels += [UNKNOWN] * len(samples) if samples.labels is None else samples.labels.tolist()
@@ -165,6 +170,16 @@ class LoaderTracker:
         """Height and width of the image of a followed sample."""
         height, width = self.images.shape(number)[-2:]
         return height, width
+
+    def sample_id(self, number: int) -> str:
+        """The name of a followed sample in records."""
+        self._ids += [sample_id(self.images[one]) for one in range(len(self._ids), number + 1)]
+        return self._ids[number]
+
+    @property
+    def values(self) -> Columns:
+        """Values of the samples explained in this validation, by name of the key."""
+        return self._values.columns
 
     def due(self, batch_idx: int, last: bool) -> list[int]:
         """Returns the samples to explain at the end of this batch: its own, and at the last batch all that are left."""

@@ -22,6 +22,7 @@ from sess_lightning.callback.keys import PHOTOS, PHOTOS_PART, SECONDS, VALID_FRA
 from sess_lightning.callback.loaders import ends_here, evaluation_loaders
 from sess_lightning.callback.logged_value import log_value
 from sess_lightning.callback.monitors import check_batches, check_values, monitors_of
+from sess_lightning.callback.recording import RecordPart
 from sess_lightning.callback.reporter import Settings, Shown
 from sess_lightning.callback.run_text import sess_settings, settings_of
 from sess_lightning.callback.sample_values import logged_intervals
@@ -33,6 +34,7 @@ from sess_lightning.render import drawn_channels, normalization_misfit
 from sess_lightning.sess import SESS
 from sess_lightning.sess.diagnosis import why_constant
 
+Part = tuple[Measured, Shown, RecordPart]
 _CHECKED_IMAGES = 16  # for their normalisation: one may be all bright or all dark
 
 
@@ -152,23 +154,31 @@ class ValidationWork(SampleFollowing):
                 key = full_name(name, self.prefix, suffix)
                 log_value(trainer, pl_module, key, torch.tensor(value, device=trainer.strategy.root_device))
                 logged.add(key)
+            self.recorder.append(suffix, values, tracker.intervals)
         # What was logged before and is not now would still be there, and monitors would take it for new.
         self._pause.renew(trainer, self._logged - logged)
         self._logged |= logged
         if first:
             check_values(monitors_of(trainer, self.prefix), self.prefix, logged, map(key_name, self.metrics))
+        self.recorder.report()
         self._exchange.proven = self._exchange.proven or results is not None
         if results is not None:
             self._tell_cost()
 
-    def _parts(self, world_size: int) -> dict[int, tuple[Measured, Shown]]:
+    def _parts(self, world_size: int) -> dict[int, Part]:
         """What this process tells the others, by loader."""
-        return {n: (one.measured(world_size), self.reporter.share(one)) for n, one in self._trackers.items()}
+        parts = {}
+        for number, tracker in self._trackers.items():
+            with tracker.timed(), self._cost.timed(DRAWING):
+                recorded = self.recorder.share(tracker)
+            parts[number] = tracker.measured(world_size), self.reporter.share(tracker), recorded
+        return parts
 
     def _values(
-        self, trainer: pl.Trainer, parts: Sequence[Mapping[int, tuple[Measured, Shown]]], suffixes: Mapping[int, str]
+        self, trainer: pl.Trainer, parts: Sequence[Mapping[int, Part]], suffixes: Mapping[int, str]
     ) -> dict[int, dict[str, float]]:
         """Compute and draw what all processes have measured; returns the values by loader and name of the key."""
+        self.recorder.receive(self._trackers, suffixes, [{n: part[2] for n, part in one.items()} for one in parts])
         found = {}
         for number, suffix in suffixes.items():
             tracker = self._trackers[number]
@@ -179,6 +189,8 @@ class ValidationWork(SampleFollowing):
                 tracker.shown = [one[number][1] for one in parts]
                 _ = tracker.found  # made here, where a failure is one on all
                 self._draw(trainer, tracker, suffix, combined([values, {SECONDS.name: 0.0}]))
+                with self._cost.timed(DRAWING):
+                    self.recorder.prepare(trainer, tracker, suffix, lambda: self._settings(tracker))  # noqa: B023
                 values |= logged_intervals(tracker.intervals) if self.intervals else {}
             found[number] = {**values, SECONDS.name: tracker.seconds}  # with the drawing
         return found
@@ -235,22 +247,21 @@ class ValidationWork(SampleFollowing):
 
     def _draw(self, trainer: pl.Trainer, tracker: LoaderTracker, suffix: str, values: Iterable[str]) -> None:
         """Send pictures, text and charts to the loggers. After a first good validation a failure only warns."""
-
-        def settings() -> Settings:
-            mine = settings_of(self, leave_out=("sess", "photos", "class_names"))
-            mine |= {"photos": self._watch.photos.about} if self._watch is not None else {}
-            mine |= {"class_names": str(tracker.class_names)}
-            return sess_settings(self._sess_for(tracker), tracker.first_images(1)), mine
-
         try:
             with self._cost.timed(DRAWING):
-                self.reporter.report(trainer, tracker, suffix, values, settings)
+                self.reporter.report(trainer, tracker, suffix, values, lambda: self._settings(tracker))
             for complaint in self.reporter.complaints():
                 self._warn_once(complaint, complaint)
         except Exception:
             if self._exchange.raises:
                 raise
             rank_zero_warn(f"SESSCallback failed and does not draw this validation:\n{traceback.format_exc()}")
+
+    def _settings(self, tracker: LoaderTracker) -> Settings:
+        mine = settings_of(self, leave_out=("sess", "photos", "class_names"))
+        mine |= {"photos": self._watch.photos.about} if self._watch is not None else {}
+        mine |= {"class_names": str(tracker.class_names)}
+        return sess_settings(self._sess_for(tracker), tracker.first_images(1)), mine
 
     # ------------------------------------------------------------------------------------------------- around the model
 

@@ -180,7 +180,8 @@ def run(case, tmp_path, watched):
     module = Module(case)
     model = torch.compile(module, backend="eager") if case.compiled == "module" else module
     method = Failing(good_calls=8 if case.entry == "fit" else 1) if case.fails else GradCAM()
-    ours = [SESSCallback(SESS(method, num_scales=2, window_size=16), num_samples=3)] if watched else []
+    sess, kept = SESS(method, num_scales=2, window_size=16), str(tmp_path)  # pictures and the record are written too
+    ours = [SESSCallback(sess, num_samples=3, save_dir=kept)] if watched else []
     averaging = [EMAWeightAveraging(decay=0.5)] if case.trunk.startswith("averaging") else []
     callbacks = averaging + ours if case.trunk == "averaging before" else ours + averaging
     trainer = pl.Trainer(
