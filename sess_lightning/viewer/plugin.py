@@ -1,7 +1,7 @@
 """The tab "SESS" of TensorBoard: serves the viewer's page and the records below the log folder, read only.
 
-TensorBoard imports this module at its start, without a guard. So it imports little, does nothing before it is asked, and
-catches whatever it meets.
+TensorBoard imports this module at its start, without a guard. So it imports little, does nothing before it is asked,
+and catches whatever it meets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GZIP_FROM = 2048  # bytes
 Answer = tuple[bytes, str, str]  # content, its type, how long it may be kept
 
 
-class Missing(Exception):
+class Missing(LookupError):  # noqa: N818 - a state, as KeyError's
     """What was asked for is not there."""
 
 
@@ -204,7 +204,7 @@ def _response(request: wrappers.Request, answer: Callable[[Mapping[str, str]], A
     except DamagedRecord as error:
         return _failure(422, str(error))
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": keep}
-    if not kind.startswith("image/") and len(content) >= _GZIP_FROM and "gzip" in request.accept_encodings:
+    if not kind.startswith("image/") and len(content) >= _GZIP_FROM and request.accept_encodings.quality("gzip") > 0:
         content = gzip.compress(content, compresslevel=1)
         headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
     return wrappers.Response(content, 200, headers, content_type=kind)

@@ -22,7 +22,7 @@ _SCORES = re.compile(r"maps/[\w-]{1,128}\.json")
 _MOST_FOLDERS = 100_000  # below a log folder: a mistaken `--logdir /` ends
 
 
-class DamagedRecord(Exception):
+class DamagedRecord(Exception):  # noqa: N818 - the name says what it is
     """A record that cannot be read, with the file and what is wrong in it."""
 
 
@@ -204,9 +204,8 @@ def _are(values: Any, test: Callable[[Any], bool], length: int | None = None) ->
 def _is_sample(sample: Any, geometries: int) -> bool:
     if not isinstance(sample, dict):
         return False
-    sizes = (sample.get("width"), sample.get("height"))
     return (
-        all(_is_whole(size) and size > 0 for size in sizes)
+        all(_is_whole(sample.get(name)) and sample[name] > 0 for name in ("width", "height"))
         and isinstance(sample.get("image"), str)
         and isinstance(sample.get("id"), str)
         and (sample.get("label") is None or _is_whole(sample["label"]))

@@ -154,7 +154,7 @@ export class App {
   // What a tile shows, side by side.
   panels() {
     const { show } = this.state.values;
-    const base = this.validation.maps.base;
+    const base = this.run.hasBase(this.validation);
     const kinds = show === "both" && base ? ["base", "sess"] : [show === "base" && base ? "base" : "sess"];
     const runs = [[this.run, this.validation], ...(this.together.size ? [[this.other, this.otherValidation]] : [])];
     const many = kinds.length * runs.length > 1;

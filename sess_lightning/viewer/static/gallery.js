@@ -75,8 +75,7 @@ export class Gallery {
       else input.value = values[name];
     }
     for (const button of this.shows) button.setAttribute("aria-pressed", String(button.dataset.show === values.show));
-    const base = validation.maps.base && validation.maps.base.some(Boolean);
-    this.tools.classList.toggle("nobase", !base);
+    this.tools.classList.toggle("nobase", !run.hasBase(validation));
     const found = counts(run, validation, values.cls);
     FILTERS.forEach(([name, text], i) => {
       const button = this.filters[i];
@@ -102,7 +101,7 @@ export class Gallery {
     const parts = [`${this.samples.length} of ${sample.length} samples`];
     if (sample.length < run.samples.length) parts.push(`${run.samples.length - sample.length} had no time in this validation`);
     if (!run.samples.some((one) => one.annotated)) parts.push("no boxes came with the samples, so there are no hits and misses");
-    if (!validation.maps.base) parts.push("the base method alone was not compared");
+    if (!run.hasBase(validation)) parts.push("the base method alone was not compared");
     if (this.app.other && !this.app.together.size) parts.push(`${this.app.shortName(this.app.other)} follows other samples: only the numbers are laid side by side`);
     this.count.textContent = `${parts.join(" · ")}.`;
     if (!this.samples.length) {

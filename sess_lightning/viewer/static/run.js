@@ -51,6 +51,11 @@ export class Run {
     return own(column);
   }
 
+  // Whether the base method was compared in a validation.
+  hasBase(validation) {
+    return !!validation.maps.base && validation.maps.base.some(Boolean);
+  }
+
   has(column) {
     return this.validations.some((one) => one.samples.sample.some((sample) => {
       const value = this.value(one, sample, column);

@@ -95,13 +95,9 @@ export class SamplePage {
     const { run, validation, state } = this.app;
     const { sample } = this;
     const panels = [{ run, validation, kind: "image", title: "image" }];
-    for (const kind of ["base", "sess"]) {
-      if (validation.maps[kind]) panels.push({ run, validation, kind, title: kind === "sess" ? "SESS" : "base" });
-    }
-    const second = run.value(validation, sample, "second");
-    const seconds = validation.maps.second;
-    if (seconds && seconds[validation.position.get(sample)]) {
-      panels.push({ run, validation, kind: "second", title: `SESS of ${run.className(second)}` });
+    const titles = { base: "base", sess: "SESS", second: `SESS of ${run.className(run.value(validation, sample, "second"))}` };
+    for (const [kind, title] of Object.entries(titles)) {
+      if (run.box(validation, sample, kind)) panels.push({ run, validation, kind, title });
     }
     if (this.app.together.has(sample)) {
       panels.push({ run: this.app.other, validation: this.app.otherValidation, kind: "sess", title: `SESS of ${this.app.shortName(this.app.other)}` });
