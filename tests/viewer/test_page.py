@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sess_lightning.viewer.report import write_report
-from tests.helpers.browser import browser, needs_chromium
+from tests.helpers.browser import browser, needs_chromium, until
 from tests.helpers.records import CLASSES, RunScript, lines_of, tile_of
 
 pytestmark = needs_chromium
@@ -55,7 +55,7 @@ def opened(page, file, **state):
 
 def settled(page):
     """Until what the state asks for is drawn."""
-    page.wait_for_function("window.sess && window.sess.run")
+    until(page, "window.sess && window.sess.run")
     page.evaluate("""async () => {
         let last;
         do { last = window.sess.drawn; await last; } while (last !== window.sess.drawn);
@@ -290,6 +290,18 @@ class TestSample:
             page.locator(".film .frame").nth(3).click()
             settled(page)
             assert page.locator(".when b").inner_text() == "epoch 3"
+
+    def test_it_opens_at_its_top_and_goes_back_to_where_one_was(self, report):
+        with browser(400, 700) as page:
+            opened(page, report)
+            page.locator(".tile").last.scroll_into_view_if_needed()
+            before = page.evaluate("scrollY")
+            page.locator(".tile").last.click()
+            settled(page)
+            until(page, "scrollY === 0")
+            page.keyboard.press("Escape")
+            until(page, f"Math.abs(scrollY - {before}) < 4")
+            assert before > 300
 
     def test_keys(self, report):
         with browser() as page:
