@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sess_lightning import __version__
 from sess_lightning.cli.console import escaped, refused, say
 from sess_lightning.cli.report import report
 
@@ -43,7 +42,7 @@ def main(args: ArgsType = None) -> int | None:
         if first in (None, "-h", "--help"):
             return _help(asked=first is not None)
         if first == "--version":
-            say(f"sess-lightning {__version__}")
+            say(f"sess-lightning {sys.modules[__name__.partition('.')[0]].__version__}")
             return 0
         if first == "report":
             return report(words[1:])
