@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SESSCLI", "main", "summary"]
 
+# What a command does, in a line.
 COMMANDS = {
     "fit": "train; the callback in the config shows and measures where the network looks",
     "validate": "measure it once on the validation data",
@@ -24,7 +25,6 @@ COMMANDS = {
     "benchmark": "the paper's tables on this machine",
     "report": "the records of runs as one HTML file, for any browser",
 }
-"""What a command does, in a line."""
 
 
 def main(args: ArgsType = None) -> int | None:
