@@ -62,24 +62,24 @@ class SESSCLI(LightningCLI):
 
 
 def summary(trainer: Trainer) -> str:
-    """Returns a table of base method and SESS in the last validation, and the TensorBoard command.
+    """Returns a table of base method and SESS in the last validation, and where to look.
 
     Args:
         trainer: the trainer after `fit`, `validate` or `test`.
     """
     metrics = trainer.callback_metrics
     lines: list[str] = []
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if not isinstance(callback, SESSCallback):
-            continue
+    callbacks = [one for one in trainer.callbacks if isinstance(one, SESSCallback)]  # type: ignore[attr-defined]
+    for callback in callbacks:
         endings = {key[match.start() :] if (match := _LOADER.search(key)) else "" for key in metrics}
         for ending in sorted(endings, key=lambda ending: (len(ending), ending)):  # of the loaders, where there are many
             number = int(ending.rpartition("_")[2]) if ending else next(iter(callback.last_intervals), 0)
             lines += _table(metrics, callback.prefix, ending, callback.last_intervals.get(number, {}))
         lines += _table(metrics, callback.prefix, PHOTOS_PART, callback.last_intervals.get(PHOTOS, {}))
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            lines += ["", "Look at it:", f"tensorboard --logdir {logger.save_dir} --samples_per_plugin images=1000"]
+    look = [f"{one.recorder.page} (in a browser)" for one in callbacks if one.recorder.page is not None]
+    boards = (logger.save_dir for logger in trainer.loggers if isinstance(logger, TensorBoardLogger))
+    look += [f"tensorboard --logdir {folder} --samples_per_plugin images=1000" for folder in boards]
+    lines += ["", "Look at it:", *look] if look else []
     return "\n".join(["", *lines, ""])
 
 
