@@ -132,8 +132,11 @@ class Recorder:
             with self._tried(alone=True):
                 self._appended = self._writers[suffix].append(values, intervals) or self._appended
 
-    def report(self) -> None:
-        """Write the page of all records of this stage anew, if one has a new line. A failure only warns."""
+    def report(self, trainer: pl.Trainer) -> None:
+        """Write the page of all records of this stage anew, if one has a new line. A failure only warns.
+
+        `validate` and `test` end with it, so the loggers get the page at once.
+        """
         if not self._appended:
             return
         self._appended = False
@@ -144,6 +147,8 @@ class Recorder:
             self.page = self._unsent = page
         except Exception as error:
             self._warn("the page of its record", error)
+        if trainer.state.fn != "fit":
+            self.close(trainer)
 
     def close(self, trainer: pl.Trainer) -> None:
         """Hand the page to the loggers that can show one, at the end of a stage. A failure only warns."""
