@@ -5,8 +5,8 @@ import pytest
 
 from tests.helpers.boards import server
 from tests.helpers.browser import browser, needs_chromium, until
+from tests.helpers.page import EXACT, centres, pixels, samples_shown, settled
 from tests.helpers.records import RunScript, tile_of
-from tests.viewer.test_page import EXACT, centres, pixels, samples_shown, settled
 
 pytestmark = needs_chromium
 
