@@ -147,8 +147,9 @@ export class App {
     return this.other && this.other.nearest(this.validation);
   }
 
+  // The usual record of a log folder goes by the folder's name; others keep their own, so that names differ.
   shortName(run) {
-    return run.name.replace(/(^|\/)[^/]*?_record(-v\d+)?$/, (all, slash, version) => (slash ? version || "" : all));
+    return run.name.replace(/\/sess_record$/, "").replace(/_record(-v\d+)?$/, "$1");
   }
 
   // What a tile shows, side by side.
