@@ -96,12 +96,13 @@ def test_thinned_evenly(count, most):
         assert max(steps, default=0) - min(steps, default=0) <= 2  # of numbers that lie two apart
 
 
+@pytest.fixture(scope="module")
+def sources():
+    return {path.name: path.read_text(encoding="utf-8") for path in STATIC.glob("*.js")}
+
+
 class TestScript:
     """What `bundle` counts on, see static/README.md."""
-
-    @pytest.fixture(scope="class")
-    def sources(self):
-        return {path.name: path.read_text(encoding="utf-8") for path in STATIC.glob("*.js")}
 
     def test_top_level_names_are_unique(self, sources):
         names = [name for text in sources.values() for found in TOP_LEVEL.findall(text) for name in declared(found)]
