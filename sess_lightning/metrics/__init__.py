@@ -5,18 +5,24 @@ None holds the model or needs a Trainer: `update` takes the maps of `SESS` or of
 
 from sess_lightning.metrics.drift import SaliencyDrift, saliency_drift
 from sess_lightning.metrics.energy import EnergyPointingGame, pointing_energy
-from sess_lightning.metrics.insertion_deletion import DeletionAUC, InsertionAUC, area_under_curve, perturbation_curve
+from sess_lightning.metrics.imputation import NoisyLinearImputation
+from sess_lightning.metrics.insertion_deletion import DeletionAUC, InsertionAUC
 from sess_lightning.metrics.max_box import MaxBoxAccuracy, best_box_ious
 from sess_lightning.metrics.objects import boxes_to_mask
+from sess_lightning.metrics.perturbation import area_under_curve, perturbation_curve
+from sess_lightning.metrics.perturbation_metric import shared_curves
 from sess_lightning.metrics.pointing_game import PointingGame, pointing_hits
+from sess_lightning.metrics.relevance_gain import SymmetricRelevanceGain
 
 __all__ = [
     "DeletionAUC",
     "EnergyPointingGame",
     "InsertionAUC",
     "MaxBoxAccuracy",
+    "NoisyLinearImputation",
     "PointingGame",
     "SaliencyDrift",
+    "SymmetricRelevanceGain",
     "area_under_curve",
     "best_box_ious",
     "boxes_to_mask",
@@ -24,4 +30,5 @@ __all__ = [
     "pointing_energy",
     "pointing_hits",
     "saliency_drift",
+    "shared_curves",
 ]

@@ -14,6 +14,7 @@ from sess_lightning.metrics import (
     MaxBoxAccuracy,
     PointingGame,
     SaliencyDrift,
+    SymmetricRelevanceGain,
 )
 
 HEIGHT, WIDTH, CLASSES = 12, 16, 3
@@ -118,6 +119,27 @@ def numpy_curve(model, image, saliency, target, mode, steps=STEPS, kernel_size=K
     return np.array(curve)
 
 
+def numpy_removal(model, image, order, target, steps=STEPS):
+    """The curve while pixels become zero in this order, one perturbed image at a time."""
+    image, per_step, curve = image.double().numpy(), int(np.ceil(order.size / steps)), []
+    for removed in [*range(0, order.size, per_step), order.size]:
+        left = image.reshape(len(image), -1).copy()
+        left[:, order[:removed]] = 0
+        logits = model(torch.from_numpy(left.reshape(1, *image.shape)))[0].numpy()
+        odds = np.exp(logits - logits.max())
+        curve.append(odds[target] / odds.sum())
+    return np.array(curve)
+
+
+def relevance_gain(kwargs):
+    gains = []
+    for image, saliency, target in zip(kwargs["images"], kwargs["saliency"], kwargs["targets"].tolist(), strict=True):
+        order = np.argsort(saliency.double().numpy().ravel(), kind="stable")
+        least, most = (numpy_removal(kwargs["predict"], image, one, target) for one in (order, order[::-1]))
+        gains.append(trapezoid(least - most, dx=1 / (len(most) - 1)))
+    return np.mean(gains)
+
+
 def mean_auc(kwargs, mode):
     rows = zip(kwargs["images"], kwargs["saliency"], kwargs["targets"].tolist(), strict=True)
     curves = [numpy_curve(kwargs["predict"], *row, mode) for row in rows]
@@ -190,6 +212,7 @@ class Case:
     keywords: tuple[str, ...]
     reference: Callable
     higher_is_better: bool | None = True
+    lowest: float = 0.0
 
     def of(self, kwargs):
         return {key: kwargs[key] for key in self.keywords}
@@ -204,6 +227,7 @@ CASES = {
         lambda k: mean_auc(k, "insertion"),
     ),
     "deletion": Case(lambda: DeletionAUC(STEPS), CURVE, lambda k: mean_auc(k, "deletion"), higher_is_better=False),
+    "srg": Case(lambda: SymmetricRelevanceGain(STEPS), CURVE, relevance_gain, lowest=-1.0),
     "pointing": Case(lambda: PointingGame(8, tolerance=TOLERANCE), PLACES, pointing),
     "energy": Case(EnergyPointingGame, PLACES, energy),
     "max_box": Case(lambda: MaxBoxAccuracy(IOUS, THRESHOLDS), PLACES, max_box),
