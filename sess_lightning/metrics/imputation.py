@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_TOLERANCE = 1e-5  # of the residual, as a share of the first guess's largest; see `NoisyLinearImputation`
-_CHECKED_EVERY = 10  # iterations: asking an accelerator whether it is done takes it longer than one of them
-_COARSEST = 8  # pixels of the shorter side below which no coarser picture is made for the first guess
+_TOLERANCE, _ITERATIONS = 1e-4, 100  # of the residual, as a share of that with zeros for the removed pixels
+_COARSEST = 3  # pixels of the shorter side up to which no coarser picture is made
+_DAMPING = 0.8
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class NoisyLinearImputation:
 
     Each removed pixel is the weighted mean of its 8 neighbours, 1/6 for the direct and 1/12 for the diagonal ones;
     outside of the image there is none, and the others weigh more. With plain baselines the shape of what is removed
-    tells the class by itself; here it can hardly be seen, so that both orders of removal rank methods alike.
+    tells the class by itself; here it can hardly be seen.
 
-    The linear system of each step is solved by conjugate gradients, from a first guess made on coarser pictures, to
-    within 1e-3 of the image's range. It takes longer than the forwards on a CPU. Where all pixels are removed, which
-    the paper does not do, the image's mean colour remains.
+    The linear system of each step is solved by conjugate gradients with multigrid, to a thousandth of the image's
+    range; on a CPU that takes some 0.2 s for 224 x 224 pixels. Where all pixels are removed, which the paper does not
+    do, the image's mean colour remains.
 
     Args:
         noise: standard deviation of the noise, in units of the (normalised) image; .01 is the authors'.
@@ -72,55 +72,84 @@ class NoisyLinearImputation:
 def _filled(images: Tensor, unknown: Tensor) -> Tensor:
     """Solves the system for images `(N, C, H, W)` and masks `(N, 1, H, W)`; zeros where all pixels are unknown."""
     images = torch.where(unknown, 0, images)
-    guess = torch.where(unknown, _coarse_guess(images, unknown), images)
-    # The matrix is symmetric: its rows are not divided by the sum of the weights inside the image.
-    total = _neighbours(torch.ones_like(images[:1, :1]))
-    free = (unknown & ~unknown.all((2, 3), keepdim=True)).to(images)
-
-    def applied(x: Tensor) -> Tensor:
-        return free * (total * x - _neighbours(x))
-
-    scale = images.square().sum((2, 3), keepdim=True) / (~unknown).sum((2, 3), keepdim=True).clamp(min=1)
-    goal = _TOLERANCE**2 * scale * free.sum((2, 3), keepdim=True)
-    return guess + _conjugate_gradients(applied, -applied(guess), total, goal)
+    grids = _grids(unknown & ~unknown.all((2, 3), keepdim=True), images.dtype)
+    return images + _conjugate_gradients(grids, -grids[0].applied(images))
 
 
-def _coarse_guess(images: Tensor, unknown: Tensor) -> Tensor:
-    """The solution on a picture of half the size, enlarged: nearly right where wide areas are unknown."""
-    height, width = images.shape[-2:]
-    if min(height, width) <= _COARSEST:
-        return torch.zeros_like(images)
-    known = F.avg_pool2d((~unknown).to(images), 2, ceil_mode=True)
-    coarse = F.avg_pool2d(images, 2, ceil_mode=True) / torch.where(known > 0, known, 1)
-    return F.interpolate(_filled(coarse, known == 0), size=(height, width), mode="bilinear", align_corners=False)
+class _Grid(NamedTuple):
+    """The system on a picture of one size. Its matrix is symmetric: rows are not divided by the sum of their weights.
+
+    Attributes:
+        free: `(N, 1, H, W)`, 1 where a pixel is sought, else 0.
+        total: `(1, 1, H, W)`, sum of the weights of the neighbours inside the image.
+    """
+
+    free: Tensor
+    total: Tensor
+
+    def applied(self, x: Tensor) -> Tensor:
+        """The matrix times `(N, C, H, W)`."""
+        return self.free * (self.total * x - _neighbours(x))
+
+    def smoothed(self, x: Tensor, wanted: Tensor) -> Tensor:
+        """One damped step of Jacobi towards `applied(x) = wanted`."""
+        return x + _DAMPING * self.free * (wanted - self.applied(x)) / self.total
+
+
+def _grids(unknown: Tensor, dtype: torch.dtype) -> list[_Grid]:
+    """The system, and those of pictures of half the size each; there a pixel is sought if all that it covers are."""
+    free = unknown.to(dtype)
+    grids = [_Grid(free, _neighbours(torch.ones_like(free[:1])))]
+    while min(free.shape[-2:]) > _COARSEST:
+        free = -F.max_pool2d(-free, 2, ceil_mode=True)
+        grids.append(_Grid(free, _neighbours(torch.ones_like(free[:1]))))
+    return grids
 
 
 def _neighbours(x: Tensor) -> Tensor:
     """Weighted sum of the 8 neighbours of each pixel of `(N, C, H, W)`, zeros outside."""
     padded = F.pad(x, (1, 1, 1, 1))
-    # Of three rows: the outer product of (1, 2, 1) with itself has the weights 1 and 2 around a 4.
+    # The outer product of (1, 2, 1) with itself: 2 for direct neighbours, 1 for diagonal ones, 4 in the middle.
     rows = padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]
     both = rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]
     return (both - 4 * x) / 12
 
 
-def _conjugate_gradients(applied: Callable[[Tensor], Tensor], residual: Tensor, total: Tensor, goal: Tensor) -> Tensor:
-    """Solves `applied(x) = residual` from zeros, for each image and channel, until its squares sum up to `goal`."""
+def _conjugate_gradients(grids: list[_Grid], residual: Tensor) -> Tensor:
+    """Solves `applied(x) = residual` for each image and channel by itself, with multigrid as preconditioner."""
     x = torch.zeros_like(residual)
-    weighted = residual / total  # preconditioned by the diagonal
-    direction = weighted
+    direction = weighted = _multigrid(grids, residual)
     product = _dot(residual, weighted)
-    for iteration in range(10 * max(x.shape[-2:])):
-        if iteration % _CHECKED_EVERY == 0 and bool((product <= goal).all()):
+    goal = _TOLERANCE**2 * product
+    for _ in range(_ITERATIONS):
+        if bool((product <= goal).all()):
             break
-        image = applied(direction)
+        image = grids[0].applied(direction)
         step = _ratio(product, _dot(direction, image))
-        x = x + step * direction
-        residual = residual - step * image
-        weighted = residual / total
+        x, residual = x + step * direction, residual - step * image
+        weighted = _multigrid(grids, residual)
         last, product = product, _dot(residual, weighted)
         direction = weighted + _ratio(product, last) * direction
     return x
+
+
+def _multigrid(grids: list[_Grid], wanted: Tensor) -> Tensor:
+    """Roughly solves `applied(x) = wanted`: what is smooth on the picture of half the size, the rest by Jacobi.
+
+    As conjugate gradients demand, it is a symmetric matrix times `wanted`: the way back mirrors the way there.
+    """
+    grid, *coarser = grids
+    x = grid.smoothed(torch.zeros_like(wanted), wanted)
+    if coarser:
+        height, width = wanted.shape[-2:]
+        rest = F.pad(grid.free * (wanted - grid.applied(x)), (0, width % 2, 0, height % 2)).flatten(0, 1)[:, None]
+        weights = torch.tensor([0.25, 0.75, 0.75, 0.25]).to(wanted)  # bilinear interpolation by 2, and its transpose
+        kernel = torch.outer(weights, weights)[None, None]
+        halved = F.conv2d(rest, kernel, stride=2, padding=1)[:, 0].unflatten(0, wanted.shape[:2])
+        correction = _multigrid(coarser, coarser[0].free * halved).flatten(0, 1)[:, None]
+        doubled = F.conv_transpose2d(correction, kernel, stride=2, padding=1)[:, 0].unflatten(0, wanted.shape[:2])
+        x = x + grid.free * doubled[..., :height, :width]
+    return grid.smoothed(x, wanted)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

@@ -8,11 +8,14 @@ import torch
 from scipy.integrate import trapezoid
 
 from sess_lightning.metrics import (
+    AttentionIoU,
     DeletionAUC,
     EnergyPointingGame,
     InsertionAUC,
     MaxBoxAccuracy,
+    PixelAveragePrecision,
     PointingGame,
+    RelevanceRankAccuracy,
     SaliencyDrift,
     SymmetricRelevanceGain,
 )
@@ -159,6 +162,40 @@ def energy(kwargs):
     return np.mean([saliency[masks.any(0)].sum() / saliency.sum() for saliency, masks in class_regions(kwargs)])
 
 
+def rank_accuracy(kwargs):
+    shares = []
+    for saliency, masks in class_regions(kwargs):
+        inside = masks.any(0).ravel()
+        shares.append(inside[np.argsort(-saliency.ravel())[: inside.sum()]].mean())
+    return np.mean(shares)
+
+
+def attention_iou(kwargs):
+    """1 - |a - m|^2 / |a + m|^2 for distributions a and m, which is another form of the paper's."""
+    scores = []
+    for saliency, masks in class_regions(kwargs):
+        a, m = saliency - saliency.min(), masks.any(0).astype(float)
+        a, m = a / a.sum(), m / m.sum()
+        scores.append(1 - ((a - m) ** 2).sum() / ((a + m) ** 2).sum())
+    return np.mean(scores)
+
+
+def pixel_precision(kwargs, thresholds=THRESHOLDS):
+    """`sum (R_n - R_{n-1}) P_n` over all pixels, as scikit-learn defines the average precision."""
+    scores, inside = [], []
+    for saliency, masks in class_regions(kwargs):
+        normalised = (saliency - saliency.min()) / (saliency.max() - saliency.min())
+        scores.append(np.floor(normalised.ravel() * thresholds).clip(max=thresholds - 1))
+        inside.append(masks.any(0).ravel())
+    scores, inside = np.concatenate(scores), np.concatenate(inside)
+    area = recall = 0
+    for threshold in np.unique(scores)[::-1]:
+        found = scores >= threshold
+        area += (inside[found].sum() / inside.sum() - recall) * inside[found].mean()
+        recall = inside[found].sum() / inside.sum()
+    return area
+
+
 def flood_boxes(mask):
     """Tight boxes `(x1, y1, x2, y2)` and areas of the 8-connected components, by flood fill."""
     todo, found = {tuple(p) for p in np.argwhere(mask)}, []
@@ -231,6 +268,9 @@ CASES = {
     "pointing": Case(lambda: PointingGame(8, tolerance=TOLERANCE), PLACES, pointing),
     "energy": Case(EnergyPointingGame, PLACES, energy),
     "max_box": Case(lambda: MaxBoxAccuracy(IOUS, THRESHOLDS), PLACES, max_box),
+    "rank": Case(RelevanceRankAccuracy, PLACES, rank_accuracy),
+    "attention_iou": Case(AttentionIoU, PLACES, attention_iou),
+    "pixel_precision": Case(lambda: PixelAveragePrecision(THRESHOLDS), PLACES, pixel_precision),
     "drift": Case(SaliencyDrift, ("saliency", "previous"), drift, higher_is_better=None),
 }
 
