@@ -1,6 +1,6 @@
 """Take a picture of a report, e.g. the first one of the README:
 
-python examples/viewer_picture.py runs/quickstart/version_0/sess_report.html examples/viewer.png
+python examples/viewer_picture.py runs/quickstart/version_0/sess_report.html docs/viewer.png
 
 Needs Playwright (pip install playwright) and Chromium.
 """

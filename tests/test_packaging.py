@@ -76,6 +76,19 @@ def test_ci_runs_the_test_command_of_the_readme(root):
     assert command in (root / ".ci" / "run").read_text()
 
 
+def test_ci_looks_for_the_browsers_of_the_tests(root):
+    names = re.search(r"for name in (chromium .*); do", (root / ".ci" / "run").read_text())[1].split()
+    assert names == re.findall(
+        r'"([a-z-]+)"', re.search(r"map\(.*\)", (root / "tests/helpers/browser.py").read_text())[0]
+    )
+
+
+def test_the_viewers_files_are_shipped(root, pyproject):
+    shipped = re.search(r"^sess_lightning = (\[.*\])$", pyproject, flags=re.MULTILINE)[1]
+    assert '"viewer/static/*"' in shipped
+    assert all(path.is_file() for path in (root / "sess_lightning" / "viewer" / "static").iterdir())
+
+
 def test_the_oldest_versions_are_the_bounds_of_pyproject(root, pyproject):
     pins = dict(re.findall(r"^([\w-]+)==(\S+)$", (root / ".ci" / "oldest.txt").read_text(), flags=re.MULTILINE))
     dependencies = pyproject.partition("dependencies = [")[2].partition("\n]")[0]

@@ -263,6 +263,7 @@ class SESSCallback(ValidationWork):
         self._exchange.begin()
         # No rank can miss it: `fit` ends on all of them or on none.
         self._exchange(lambda: self.reporter.close(trainer))
+        self.recorder.close(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the evolution up to the failure; an error here only warns, so the run ends with its own exception."""
@@ -271,6 +272,7 @@ class SESSCallback(ValidationWork):
             self.reporter.close(trainer)
         except Exception:
             rank_zero_warn(f"SESSCallback could not write `{self.prefix}_{EVOLUTION.name}`:\n{traceback.format_exc()}")
+        self.recorder.close(trainer)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the positions of the followed samples of all processes, not their pixels.

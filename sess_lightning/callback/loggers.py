@@ -1,4 +1,4 @@
-"""Calls of the loggers: pictures to all that can show them, text and layout of charts to TensorBoard."""
+"""Calls of the loggers: pictures and the report to all that can show them, text and layout of charts to TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor
 
 from sess_lightning.render.picture import as_pillow
+
+_Call = TypeVar("_Call")
 
 
 def log_image(loggers: Sequence[Logger], tag: str, image: Tensor, step: int) -> list[str]:
@@ -62,6 +64,21 @@ def log_layout(loggers: Sequence[Logger], categories: Mapping[str, Mapping[str, 
         logger.experiment.add_custom_scalars(layout)
 
 
+def log_report(loggers: Sequence[Logger], tag: str, file: Path, step: int) -> None:
+    """Hand the page of a run to every logger that can show one: W&B, MLflow, Comet. Each call sends the whole file.
+
+    Args:
+        loggers: the trainer's loggers; those of other kinds are left out.
+        tag: name of the page for W&B; the others show the file under its own name, the last one of that name.
+        file: the page, HTML.
+        step: `trainer.global_step`.
+    """
+    for logger in loggers:
+        send = _by_kind(logger, _SENDERS)
+        if send is not None:
+            send(logger, tag, file, step)
+
+
 def log_folder(loggers: Sequence[Logger]) -> Path | None:
     """Returns the local log folder of the first logger that has one, else its folder for files, or `None`."""
     folders: Iterator[Any] = (getattr(logger, name, None) for name in ("log_dir", "save_dir") for logger in loggers)
@@ -79,14 +96,18 @@ def _boards(loggers: Sequence[Logger]) -> Iterator[Any]:
 def _writer(logger: Logger) -> Callable[[Any, str, Tensor, int], None] | None:
     """Returns the function that writes to this kind of logger, or `None`.
 
-    Found by the names of its class and bases, as importing the classes would need packages that may not be installed;
-    else by a method that is called as W&B's.
+    Found by its class; else by a method that is called as W&B's.
     """
-    known = next((_WRITERS[kind.__name__] for kind in type(logger).__mro__ if kind.__name__ in _WRITERS), None)
+    known = _by_kind(logger, _WRITERS)
     method = getattr(type(logger), "log_image", None)
     if known is not None or not inspect.isfunction(method):
         return known
     return _usual if {"key", "images", "step"} <= inspect.signature(method).parameters.keys() else None
+
+
+def _by_kind(logger: Logger, calls: Mapping[str, _Call]) -> _Call | None:
+    """By the names of its class and bases: importing the classes would need packages that may not be installed."""
+    return next((calls[kind.__name__] for kind in type(logger).__mro__ if kind.__name__ in calls), None)
 
 
 def _tensorboard(logger: Any, tag: str, image: Tensor, step: int) -> None:
@@ -125,4 +146,28 @@ _WRITERS: dict[str, Callable[[Any, str, Tensor, int], None]] = {
     "CometLogger": _comet,
     "DVCLiveLogger": _dvclive,
     "AimLogger": _aim,
+}
+
+
+def _wandb_page(logger: Any, tag: str, file: Path, step: int) -> None:
+    from wandb import Html  # there, as the logger comes from it
+
+    # The text, as the file may be replaced before W&B copies it. No style sheet of W&B's is put into the page.
+    page = Html(file.read_text(encoding="utf-8"), inject=False)
+    logger.experiment.log({tag: page, "trainer/global_step": step})  # the axis of the scalars, see `_usual`
+
+
+def _mlflow_page(logger: Any, tag: str, file: Path, step: int) -> None:
+    logger.experiment.log_artifact(logger.run_id, str(file))
+
+
+def _comet_page(logger: Any, tag: str, file: Path, step: int) -> None:
+    # Not log_html: it appends to one page of the experiment, and its `clear` would remove what the user logged there.
+    logger.experiment.log_asset(str(file), file_name=file.name, overwrite=True, step=step)
+
+
+_SENDERS: dict[str, Callable[[Any, str, Path, int], None]] = {
+    "WandbLogger": _wandb_page,
+    "MLFlowLogger": _mlflow_page,
+    "CometLogger": _comet_page,
 }

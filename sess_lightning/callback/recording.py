@@ -17,7 +17,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from sess_lightning.callback.explainer import Explained, second_classes
-from sess_lightning.callback.keys import BASE, DELETION, INSERTION, KEYS
+from sess_lightning.callback.keys import BASE, DELETION, INSERTION, KEYS, full_name
+from sess_lightning.callback.loggers import log_report
 from sess_lightning.callback.reporter import Reporter, Settings
 from sess_lightning.callback.run_text import in_one_line
 from sess_lightning.callback.sample_rows import picture_of
@@ -59,6 +60,7 @@ class Recorder:
 
     Attributes:
         on: whether this validation is recorded; rank 0's `due`, which the others are told.
+        page: the report as it was last written, on rank 0.
     """
 
     def __init__(self, record: bool, reporter: Reporter, world_size: int, raises: bool) -> None:
@@ -71,6 +73,8 @@ class Recorder:
         self._folders: dict[str, Path] = {}
         self._writers: dict[str, RecordWriter] = {}
         self._failed = self._appended = False
+        self.page: Path | None = None
+        self._unsent: Path | None = None
 
     def due(self, trainer: pl.Trainer) -> bool:
         """Whether this validation is to be recorded. Only rank 0 may have a logger: ask no other."""
@@ -128,16 +132,33 @@ class Recorder:
             with self._tried(alone=True):
                 self._appended = self._writers[suffix].append(values, intervals) or self._appended
 
-    def report(self) -> None:
-        """Write the page of all records of this stage anew, if one has a new line. A failure only warns."""
+    def report(self, trainer: pl.Trainer) -> None:
+        """Write the page of all records of this stage anew, if one has a new line. A failure only warns.
+
+        `validate` and `test` end with it, so the loggers get the page at once.
+        """
         if not self._appended:
             return
         self._appended = False
         folders = [writer.folder for writer in self._writers.values()]
+        page = self._parent / f"{versioned(self._stem('') + '_report', self._version)}.html"
         try:
-            write_report(folders, self._parent / f"{versioned(self._stem('') + '_report', self._version)}.html")
+            write_report(folders, page)
+            self.page = self._unsent = page
         except Exception as error:
             self._warn("the page of its record", error)
+        if trainer.state.fn != "fit":
+            self.close(trainer)
+
+    def close(self, trainer: pl.Trainer) -> None:
+        """Hand the page to the loggers that can show one, at the end of a stage. A failure only warns."""
+        page, self._unsent = self._unsent, None
+        if page is None:
+            return
+        try:
+            log_report(trainer.loggers, full_name("report", self._reporter.prefix, ""), page, trainer.global_step)
+        except Exception as error:
+            self._warn("the page of its record to a logger", error)
 
     def _rows(self, tracker: LoaderTracker) -> list[RecordRow]:
         found = tracker.found.part(0, tracker.selection.share(MOST_SAMPLES))

@@ -160,7 +160,7 @@ class ValidationWork(SampleFollowing):
         self._logged |= logged
         if first:
             check_values(monitors_of(trainer, self.prefix), self.prefix, logged, map(key_name, self.metrics))
-        self.recorder.report()
+        self.recorder.report(trainer)
         self._exchange.proven = self._exchange.proven or results is not None
         if results is not None:
             self._tell_cost()

@@ -8,6 +8,9 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+WRONG_ARGUMENTS = 2
+"""The exit code where nothing was done."""
+
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -37,3 +40,14 @@ def say(text: str, file: TextIO | None = None) -> None:
     stream = sys.stdout if file is None else file
     encoding = getattr(stream, "encoding", None) or "utf-8"
     tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def refused(command: str, message: str) -> int:
+    """Say in one line why nothing is done; returns the exit code.
+
+    Args:
+        command: that was asked for, e.g. "explain".
+        message: what is wrong, and the way out.
+    """
+    say(f"sess-lightning {command}: error: {message}", sys.stderr)
+    return WRONG_ARGUMENTS

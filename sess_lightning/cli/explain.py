@@ -15,7 +15,7 @@ from tqdm import tqdm
 from sess_lightning.benchmark.compared_maps import parsed_scales, try_method
 from sess_lightning.checks import check_count, chosen_device
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
-from sess_lightning.cli.console import escaped, one_line, say
+from sess_lightning.cli.console import escaped, one_line, refused, say
 from sess_lightning.cli.photo_files import PhotoTask, plan
 from sess_lightning.data.reading import NoPhotoError, Photo, read_photo
 from sess_lightning.layers import get_layer
@@ -30,7 +30,7 @@ from sess_lightning.saliency.target_layer import with_target_layer
 from sess_lightning.sess import SESS
 from sess_lightning.sess.base_maps import base_maps
 
-ALL_EXPLAINED, SOME_FAILED, WRONG_ARGUMENTS = 0, 1, 2
+ALL_EXPLAINED, SOME_FAILED = 0, 1
 
 _SHOWN = 5
 
@@ -113,8 +113,7 @@ def explain(
         names = network.class_names if classes is None else read_class_names(classes)
         setting = _Setting.of(network, algorithm, method, sess, target, names, device)
     except Exception as error:  # of a network, a method, a file: this is a command, which ends in words
-        say(f"sess-lightning explain: error: {one_line(error)}", sys.stderr)
-        return WRONG_ARGUMENTS
+        return refused("explain", one_line(error))
     explained = left_out = 0
     for job in tqdm(jobs, desc="explain", unit="photo"):
         try:

@@ -1,185 +1,78 @@
-"""`sess-lightning fit | validate | test | explain | benchmark`.
-
-The first three are LightningCLI with any model and any data, and a summary at the end.
-"""
+"""`sess-lightning`: help and reports at once, other commands after the seconds that importing torch takes."""
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields
-from inspect import signature
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ArgumentError, ArgumentParser
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import ArgsType, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
+from sess_lightning.cli.console import escaped, refused, say
+from sess_lightning.cli.report import report
 
-from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime
-from sess_lightning.benchmark.job import PhotoOptions
-from sess_lightning.callback import SESSCallback
-from sess_lightning.callback.keys import BASE, KEYS, PHOTOS, PHOTOS_PART, full_name
-from sess_lightning.callback.sample_values import GAIN, Intervals
-from sess_lightning.cli.console import one_line, say
-from sess_lightning.cli.explain import WRONG_ARGUMENTS, explain
-from sess_lightning.cli.photo_files import check_out
+if TYPE_CHECKING:
+    from lightning.pytorch.cli import ArgsType
 
-_MORE = (
-    "Where a network looks in photos: sess-lightning explain --help. "
-    "The paper's tables on this machine: sess-lightning benchmark --help"
-)
-_LOADER = re.compile(r"/dataloader_idx_\d+$")
-_CONFIG_HELP = "Path to a configuration file."
-_BENCHMARKS: dict[str, Callable[..., None]] = {
-    "insertion-deletion": insertion_deletion.insertion_deletion,
-    "pointing": pointing.pointing,
-    "runtime": runtime.runtime,
-    "ablation": ablation.ablation,
+    from sess_lightning.cli.commands import SESSCLI, summary
+
+__all__ = ["SESSCLI", "main", "summary"]
+
+# What a command does, in a line.
+COMMANDS = {
+    "fit": "train; the callback in the config shows and measures where the network looks",
+    "validate": "measure it once on the validation data",
+    "test": "the same on the test data",
+    "predict": "Lightning's predict, with the same configs",
+    "explain": "where a network looks in photos",
+    "benchmark": "the paper's tables on this machine",
+    "report": "the records of runs as one HTML file, for any browser",
 }
 
 
-class SESSCLI(LightningCLI):
-    """LightningCLI that prints a summary of the callback's metrics at the end."""
-
-    def after_fit(self) -> None:
-        """Print the summary of the last validation."""
-        self._summarise()
-
-    def after_validate(self) -> None:
-        """Print the summary."""
-        self._summarise()
-
-    def after_test(self) -> None:
-        """Print the summary."""
-        self._summarise()
-
-    def _summarise(self) -> None:
-        if self.trainer.is_global_zero:
-            print(summary(self.trainer))
-
-
-def summary(trainer: Trainer) -> str:
-    """Returns a table of base method and SESS in the last validation, and the TensorBoard command.
+def main(args: ArgsType = None) -> int | None:
+    """Entry point of the console command.
 
     Args:
-        trainer: the trainer after `fit`, `validate` or `test`.
+        args: of the command line; `None` for those of the process. Dictionaries and namespaces go to LightningCLI.
+
+    Returns:
+        The exit code; `None` of LightningCLI's commands.
     """
-    metrics = trainer.callback_metrics
-    lines: list[str] = []
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if not isinstance(callback, SESSCallback):
-            continue
-        endings = {key[match.start() :] if (match := _LOADER.search(key)) else "" for key in metrics}
-        for ending in sorted(endings, key=lambda ending: (len(ending), ending)):  # of the loaders, where there are many
-            number = int(ending.rpartition("_")[2]) if ending else next(iter(callback.last_intervals), 0)
-            lines += _table(metrics, callback.prefix, ending, callback.last_intervals.get(number, {}))
-        lines += _table(metrics, callback.prefix, PHOTOS_PART, callback.last_intervals.get(PHOTOS, {}))
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            lines += ["", "Look at it:", f"tensorboard --logdir {logger.save_dir} --samples_per_plugin images=1000"]
-    return "\n".join(["", *lines, ""])
-
-
-def _table(metrics: Mapping[str, Tensor], prefix: str, ending: str, intervals: Intervals) -> Iterator[str]:
-    """Yields the lines of the table of one loader, or of photos beside it, with SESS's gain; none without values."""
-    keys = [key for key in KEYS if key.per_method and full_name(key.name, prefix, ending) in metrics]
-    if not keys:
-        return
-    head = f"{prefix}{ending}"
-
-    def line(row: str, cells: Iterable[str]) -> str:
-        return "".join([f"{row:<{max(12, len(head) + 1)}}", *(f"{cell:>11}" for cell in cells)])
-
-    yield line(head, (key.title for key in keys))
-    for row, before in (("base", BASE), ("SESS", "")):
-        values = (metrics.get(full_name(f"{before}{key.name}", prefix, ending)) for key in keys)
-        yield line(row, ("-" if value is None else format(float(value), ".3f") for value in values))
-    gains = [intervals.get(key.name + GAIN) for key in keys]
-    for row, end in (("SESS - base", "value"), ("95 %: from", "low"), ("to", "high")) if any(gains) else ():
-        yield line(row, ("-" if gain is None else format(getattr(gain, end), "+.3f") for gain in gains))
-
-
-def main(args: ArgsType = None) -> int | None:
-    """Entry point of the console command; returns the exit code of `explain` and `benchmark`."""
     words = sys.argv[1:] if args is None else args
-    if isinstance(words, list) and words[:1] == ["explain"]:
-        return _explain(words[1:])
-    if isinstance(words, list) and words[:1] == ["benchmark"]:
-        return _benchmark(words[1:])
-    SESSCLI(
-        LightningModule,
-        LightningDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={"epilog": _MORE},
-        args=args,
-    )
-    return None
+    if isinstance(words, list):
+        first = words[0] if words else None
+        if first in (None, "-h", "--help"):
+            return _help(asked=first is not None)
+        if first == "--version":
+            say(f"sess-lightning {sys.modules[__name__.partition('.')[0]].__version__}")
+            return 0
+        if first == "report":
+            return report(words[1:])
+        if first not in COMMANDS and not first.startswith("-"):
+            return refused(escaped(first), f"no such command; there are {', '.join(COMMANDS)}.")
+    from sess_lightning.cli.commands import run
+
+    return run(args)
 
 
-def _benchmark(words: list[str]) -> int:
-    """Run `sess-lightning benchmark NAME`; whatever goes wrong ends in one line."""
-    parser = ArgumentParser(prog="sess-lightning benchmark", exit_on_error=False)
-    parser.add_argument("--config", action="config", help=_CONFIG_HELP)
-    commands = parser.add_subcommands(required=True)
-    for name, benchmark in _BENCHMARKS.items():
-        parts = _benchmark_parser(benchmark)
-        commands.add_subcommand(name, parts, help=parts.description)
-    try:
-        found = parser.parse_args(_underscored(words))
-    except ArgumentError as error:
-        return _refused("benchmark", f"{one_line(error)} See sess-lightning benchmark --help.")
-    values = found[found.subcommand].as_dict()
-    del values["config"]
-    try:
-        check_out(Path(values["out"]))
-        benchmark = _BENCHMARKS[found.subcommand]
-        if _measures_photos(benchmark):
-            shared = {field.name: values.pop(field.name) for field in fields(PhotoOptions)}
-            benchmark(PhotoOptions(**shared), **values)
-        else:
-            benchmark(**values)
-    except Exception as error:  # of a network, a method, a file: this is a command, which ends in words
-        return _refused("benchmark", one_line(error))
-    return 0
+def _help(asked: bool) -> int:
+    """Print the commands; to stderr, and as an error, where one was expected."""
+    lines = [
+        "usage: sess-lightning COMMAND ...",
+        "",
+        "See, during training, where an image classifier looks - and measure it.",
+        "",
+        *(f"  {name:<10} {does}" for name, does in COMMANDS.items()),
+        "",
+        "The options of a command: sess-lightning COMMAND --help",
+        "  -h, --help   this text",
+        "  --version    the version",
+    ]
+    say("\n".join(lines), sys.stdout if asked else sys.stderr)
+    return 0 if asked else 2
 
 
-def _refused(command: str, message: str) -> int:
-    say(f"sess-lightning {command}: error: {message}", sys.stderr)
-    return WRONG_ARGUMENTS
+def __getattr__(name: str) -> Any:
+    if name in ("SESSCLI", "summary"):
+        from sess_lightning.cli import commands
 
-
-def _measures_photos(benchmark: Callable[..., None]) -> bool:
-    return "options" in signature(benchmark).parameters
-
-
-def _benchmark_parser(benchmark: Callable[..., None]) -> ArgumentParser:
-    """Every argument of a benchmark as an option; those of `PhotoOptions` stand beside its own, without a group."""
-    parser = ArgumentParser(description=(benchmark.__doc__ or "").partition("\n")[0], exit_on_error=False)
-    parser.add_argument("--config", action="config", help=_CONFIG_HELP)
-    if _measures_photos(benchmark):
-        parser.add_class_arguments(PhotoOptions, as_group=False)
-    parser.add_function_arguments(benchmark, as_group=False, as_positional=False, skip={"options"})
-    return parser
-
-
-def _explain(words: list[str]) -> int:
-    """Run `sess-lightning explain`, whose parser takes any number of photos before the options."""
-    description = (explain.__doc__ or "").partition("Args:")[0]
-    parser = ArgumentParser(prog="sess-lightning explain", description=description, exit_on_error=False)
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="files, folders and glob patterns")
-    parser.add_function_arguments(explain, as_group=False, as_positional=False, skip={"photos"})
-    try:
-        options = parser.parse_args(_underscored(words)).as_dict()
-    except ArgumentError as error:
-        return _refused("explain", f"{one_line(error)} See sess-lightning explain --help.")
-    return explain(**options)
-
-
-def _underscored(words: list[str]) -> list[str]:
-    """Replace the hyphens in names of options by underscores: `--num-scales` is the same as `--num_scales`."""
-    return [re.sub(r"^--[a-z-]+", lambda option: "--" + option[0][2:].replace("-", "_"), word) for word in words]
+        return getattr(commands, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sess_lightning.render.page import MUTED, PAGE, TEXT, Colour, Layout
-from sess_lightning.render.plot_page import PlotPage, shade
+from sess_lightning.render.plot_page import PlotPage, drawn_and_freed, shade
 from sess_lightning.render.text import printable, wrapped
 
 if TYPE_CHECKING:
@@ -62,6 +62,10 @@ def curves_figure(
         torch.Size([3, 313, 374])
     """
     _check_charts(charts)
+    return drawn_and_freed(lambda: _curves_page(charts, axes, title, height))
+
+
+def _curves_page(charts: Mapping[str, Sequence[Line]], axes: Mapping[str, str], title: str, height: int) -> Tensor:
     layout = Layout(height, round(1.6 * height), 1)
     width, line, gap = layout.width, layout.line, layout.gap
     left = gap + round(2.2 * layout.font_size)
@@ -102,6 +106,10 @@ def bars_figure(groups: Mapping[str, Sequence[Bar]], names: Sequence[str], title
             "Expected `groups` to hold at least one group, each with a bar for every one of 1 or 2 `names`, but got "
             f"{[len(bars) for bars in groups.values()]} bars for {len(names)} names."
         )
+    return drawn_and_freed(lambda: _bars_page(groups, names, title, length))
+
+
+def _bars_page(groups: Mapping[str, Sequence[Bar]], names: Sequence[str], title: str, length: int) -> Tensor:
     layout = Layout(240, length, 1)
     font, line, gap = layout.font, layout.line, layout.gap
     side = min(260, round(max(font.getlength(printable(name)) for name in groups)) + 2)

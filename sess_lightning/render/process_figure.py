@@ -14,7 +14,7 @@ from sess_lightning.pixels import Size
 from sess_lightning.render.colormap import colorize, overlay
 from sess_lightning.render.page import MUTED, PAGE, TEXT
 from sess_lightning.render.panel import Fit, panel_size, resized
-from sess_lightning.render.plot_page import PlotPage, shade
+from sess_lightning.render.plot_page import PlotPage, drawn_and_freed, shade
 from sess_lightning.render.process_steps import PatchSteps, ScaleSteps, shown_scales
 from sess_lightning.render.result_fields import ResultFields, check_image
 from sess_lightning.render.text import font_of
@@ -80,10 +80,16 @@ def process_figure(
         raise ValueError("Expected argument `result` to hold patch maps: call sess(..., keep_patches=True).")
     image = image.cpu()
     scales = shown_scales(image, result, result.patch_maps[number], number, num_scales, num_patches)
-    drawing = _Drawing(image, scales, _headings(result, number), panel_height)
-    drawing.write_words(title or f"class {int(result.targets[number])}", len(result.kept[number]))
-    drawing.draw_steps(image, overlay(image, result.maps[number].cpu().float().clamp(0, 1)))
-    return drawing.page.pixels()
+    headings, words = _headings(result, number), title or f"class {int(result.targets[number])}"
+    fused = overlay(image, result.maps[number].cpu().float().clamp(0, 1))
+
+    def draw() -> Tensor:
+        drawing = _Drawing(image, scales, headings, panel_height)
+        drawing.write_words(words, len(result.kept[number]))
+        drawing.draw_steps(image, fused)
+        return drawing.page.pixels()
+
+    return drawn_and_freed(draw)
 
 
 def _headings(result: ResultFields, number: int) -> list[tuple[str, str]]:

@@ -24,23 +24,34 @@ _EXPORT = re.compile(r"^export (?=(async )?(function|class|const|let) )", re.MUL
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def write_report(folders: Sequence[Path], out: Path) -> None:
+def write_report(folders: Sequence[Path], out: Path, need_one: bool = False) -> dict[Path, str]:
     """Write a report of records; the file is there whole or not at all.
 
     Args:
         folders: of the records, see docs/record.md. One that is damaged is named in the page; the others are shown.
         out: the HTML file; one that is there is replaced.
+        need_one: write nothing where all records are damaged.
+
+    Returns:
+        What is wrong with each record that is damaged.
 
     Raises:
+        DamagedRecord: with `need_one`, if all are damaged; it says what is wrong with the first.
         OSError: if the file cannot be written.
     """
+    records = _named(folders)
+    runs, pictures = _runs(records)
+    damaged = {records[run["name"]]: run["error"] for run in runs if run["error"] is not None}
+    if need_one and len(damaged) == len(runs):
+        raise DamagedRecord(next(iter(damaged.values()), "There is no record."))
     new = out.with_name(f".{out.name}.{os.getpid()}.new")
     try:
         with new.open("w", encoding="utf-8") as file:
-            file.writelines(_page(_named(folders)))
+            file.writelines(_page(runs, pictures))
         os.replace(new, out)
     finally:
         new.unlink(missing_ok=True)
+    return damaged
 
 
 def bundle() -> str:
@@ -93,24 +104,29 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
     return dict(zip(names, map(Path, folders), strict=True)) if folders else {}
 
 
-def _page(records: Mapping[str, Path]) -> Iterator[str]:
-    """Yields the parts of the page; those of a record only after all its files were read."""
+def _runs(records: Mapping[str, Path]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Returns what the page tells of each record, and the elements with the pictures of those that are whole."""
     runs: list[dict[str, Any]] = []
     heavy: list[str] = []
     for at, (name, folder) in enumerate(records.items()):
         try:
             run, pictures = _run(Record(folder), at, MOST_VALIDATIONS // max(1, len(records)))
-        except DamagedRecord as error:
+        except (DamagedRecord, UnicodeDecodeError) as error:  # the second: of patch scores
             run, pictures = {"error": str(error)}, []
         runs.append({"name": name, "error": None, **run})
         heavy += pictures
+    return runs, heavy
+
+
+def _page(runs: Sequence[Mapping[str, Any]], pictures: Sequence[str]) -> Iterator[str]:
+    """Yields the parts of the page."""
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>SESS</title>\n'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
     yield f"<style>\n{_source('style.css')}</style>\n</head>\n<body>\n"
     yield _element("sess-colours", _source("colormap.json"))
     yield _element("sess-data", _json({"runs": runs}))
-    yield from heavy
+    yield from pictures
     yield f"<script>\n(() => {{\n{bundle()}\nshowReport();\n}})();\n</script>\n</body>\n</html>\n"
 
 

@@ -1,5 +1,6 @@
 """Rows 26 and 27: every logger that can show images gets them, with the real packages where they are installed."""
 
+import inspect
 import sys
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from sess_lightning import SESS, SESSCallback
-from sess_lightning.callback.loggers import log_image
+from sess_lightning.callback.loggers import log_image, log_report
 from tests.helpers.training import METRICS, keys, run, sess_keys
 
 GRID = torch.arange(3 * 4 * 5, dtype=torch.uint8).reshape(3, 4, 5)
@@ -159,3 +160,67 @@ def test_mlflow_in_a_local_folder(tmp_path, monkeypatch):
     assert data.metrics["sess/num_samples"] == 3
     pictures = [path for path in (tmp_path / "mlruns").rglob("*.png") if "sess_maps" in path.name]
     assert len(pictures) == 2
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A page with letters outside ASCII, which a console's encoding would not read."""
+    file = tmp_path / "sess_report.html"
+    file.write_text("<!DOCTYPE html>\n<title>größer, 日本</title>\n", encoding="utf-8")
+    return file
+
+
+def test_each_gets_the_report_its_way(page, monkeypatch):
+    monkeypatch.setitem(
+        sys.modules, "wandb", SimpleNamespace(Html=lambda data, inject=True, data_is_not_path=False: (data, inject))
+    )
+    wandb, wandb_run = fake("WandbLogger")
+    mlflow, client = fake("MLFlowLogger", run_id="r1")
+    comet, comet_experiment = fake("CometLogger")
+    others = {name: fake(name) for name in ("TensorBoardLogger", "CSVLogger", "DVCLiveLogger", "AimLogger")}
+    nothing = [DummyLogger(), Usual(), Plain(), *(logger for logger, _ in others.values())]
+    log_report([wandb, mlflow, *nothing, comet], "sess/report", page, 7)
+    text = page.read_text(encoding="utf-8")
+    assert wandb_run.calls == [("log", ({"sess/report": (text, False), "trainer/global_step": 7},), {})]
+    assert client.calls == [("log_artifact", ("r1", str(page)), {})]
+    options = {"file_name": "sess_report.html", "overwrite": True, "step": 7}
+    assert comet_experiment.calls == [("log_asset", (str(page),), options)]
+    assert [experiment.calls for _, experiment in others.values()] == [[]] * 4
+
+
+def test_a_subclass_of_a_known_logger_gets_the_report(page):
+    logger, experiment = fake("MLFlowLogger", run_id="r1")
+    mine = type("Mine", (type(logger),), {"run_id": "r2"})()
+    log_report([mine], "sess/report", page, 7)
+    assert experiment.calls == [("log_artifact", ("r2", str(page)), {})]
+
+
+def test_the_report_in_wandb_offline(page, tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logger = WandbLogger(save_dir=tmp_path, offline=True, project="test")
+    for step in (3, 7):
+        log_report([logger], "sess/report", page, step)
+    summary = dict(logger.experiment.summary)
+    wandb.finish()
+    assert summary["sess/report"]["_type"] == "html-file"
+    assert summary["trainer/global_step"] == 7
+    pages = list(tmp_path.rglob("media/html/sess/report*.html"))
+    assert [file.read_bytes() for file in pages] == [page.read_bytes()] * 2
+
+
+def test_the_report_in_mlflow_in_a_local_folder(page, tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    logger = MLFlowLogger(tracking_uri=f"file:{tmp_path / 'mlruns'}")
+    for step in (3, 7):
+        log_report([logger], "sess/report", page, step)
+    (stored,) = (tmp_path / "mlruns").rglob("sess_report.html")
+    assert stored.read_bytes() == page.read_bytes()
+
+
+def test_comet_has_the_method(page):
+    """Its experiment needs an account; the call must at least fit."""
+    comet = pytest.importorskip("comet_ml")
+    signature = inspect.signature(comet.CometExperiment.log_asset)
+    signature.bind(None, str(page), file_name=page.name, overwrite=True, step=7)

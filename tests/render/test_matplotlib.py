@@ -1,15 +1,22 @@
 """What is drawn by matplotlib neither depends on the user's matplotlib nor changes it."""
 
 import ast
+import gc
 import re
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from sess_lightning.render import Bar, Line, bars_figure, curves_figure
+from sess_lightning import SESS
+from sess_lightning.render import Bar, Line, bars_figure, curves_figure, process_figure
+from sess_lightning.render.plot_page import drawn_and_freed
+from tests.helpers.nets import small_cnn
+from tests.helpers.pictures import picture
 
 HOSTILE = {
     "text.usetex": True,
@@ -93,3 +100,41 @@ def test_threads_do_not_disturb_each_other():
 def test_signs_of_formulas_are_letters(name):
     page = bars_figure({name: [Bar(0.5, name)]}, ["SESS"], name)
     assert not torch.equal(page, bars_figure({"a": [Bar(0.5, "a")]}, ["SESS"], "a"))
+
+
+def process():
+    image = picture(64, 96)
+    sess = SESS(num_scales=2, window_size=64)
+    return process_figure(image, sess(small_cnn(), image[None] / 255, torch.tensor([1]), keep_patches=True))
+
+
+@pytest.mark.parametrize("draw", [charts, process])
+@pytest.mark.parametrize("enabled", [True, False], ids=["gc", "no gc"])
+def test_no_figure_waits_for_the_garbage_collector(monkeypatch, draw, enabled):
+    """Else tens of megabytes of them do in a training, which has too many objects for frequent full collections."""
+    figures, original = [], FigureCanvasAgg.draw
+
+    def recording(canvas):
+        original(canvas)
+        figures.append(weakref.ref(canvas.figure))
+
+    monkeypatch.setattr(FigureCanvasAgg, "draw", recording)
+    before = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        draw()
+        assert gc.isenabled() is enabled
+        assert figures
+        assert [figure() for figure in figures] == [None] * len(figures)
+    finally:
+        (gc.enable if before else gc.disable)()
+
+
+def test_a_failure_leaves_the_garbage_collector_on():
+    def fail():
+        assert not gc.isenabled()
+        raise OSError("no fonts")
+
+    with pytest.raises(OSError, match="no fonts"):
+        drawn_and_freed(fail)
+    assert gc.isenabled()

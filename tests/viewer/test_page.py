@@ -9,16 +9,11 @@ import pytest
 from PIL import Image
 
 from sess_lightning.viewer.report import write_report
-from tests.helpers.browser import browser, needs_chromium
+from tests.helpers.browser import browser, needs_chromium, until
+from tests.helpers.page import EXACT, centres, pixels, samples_shown, settled
 from tests.helpers.records import CLASSES, RunScript, lines_of, tile_of
 
 pytestmark = needs_chromium
-
-PIXELS = """(canvas) => {
-  const {width, height} = canvas;
-  return [width, height, [...canvas.getContext("2d").getImageData(0, 0, width, height).data]];
-}"""
-EXACT = {"opacity": 100, "boxes": 0, "peaks": 0}  # the colours of the maps alone
 
 
 @pytest.fixture(scope="module")
@@ -51,31 +46,6 @@ def opened(page, file, **state):
     page.goto(address(file, **state))
     settled(page)
     return page
-
-
-def settled(page):
-    """Until what the state asks for is drawn."""
-    page.wait_for_function("window.sess && window.sess.run")
-    page.evaluate("""async () => {
-        let last;
-        do { last = window.sess.drawn; await last; } while (last !== window.sess.drawn);
-        await Promise.all(window.sess.run.images.values());
-    }""")
-
-
-def pixels(locator):
-    width, height, values = locator.evaluate(PIXELS)
-    return np.array(values, dtype=int).reshape(height, width, 4)
-
-
-def centres(picture, tile):
-    """The pixels of a drawing that lie on the middles of the tile's pixels; it is drawn three times as large."""
-    assert picture.shape[:2] == (3 * tile.shape[0], 3 * tile.shape[1])
-    return picture[1::3, 1::3, :3]
-
-
-def samples_shown(page):
-    return page.locator(".tile").evaluate_all("all => all.map((one) => Number(one.dataset.sample))")
 
 
 class TestOpening:
@@ -290,6 +260,18 @@ class TestSample:
             page.locator(".film .frame").nth(3).click()
             settled(page)
             assert page.locator(".when b").inner_text() == "epoch 3"
+
+    def test_it_opens_at_its_top_and_goes_back_to_where_one_was(self, report):
+        with browser(400, 700) as page:
+            opened(page, report)
+            page.locator(".tile").last.scroll_into_view_if_needed()
+            before = page.evaluate("scrollY")
+            page.locator(".tile").last.click()
+            settled(page)
+            until(page, "scrollY === 0")
+            page.keyboard.press("Escape")
+            until(page, f"Math.abs(scrollY - {before}) < 4")
+            assert before > 300
 
     def test_keys(self, report):
         with browser() as page:

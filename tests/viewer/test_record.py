@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as TF
@@ -422,3 +422,30 @@ class TestImages:
         away = np.hypot(np.array(points[::2]) * 2 - 30.5, np.array(points[1::2]) * 2 - 34.5)
         assert label == 1
         assert np.abs(away - 20).max() < 2.5
+
+
+class TestLoggersThatShowPages:
+    def test_at_the_end_of_each_stage(self, tmp_path, monkeypatch):
+        sent = []
+
+        def log_report(loggers, tag, file, step):
+            sent.append((tag, file.name, step, len(whole_lines(file.parent / "sess_record"))))
+
+        monkeypatch.setattr("sess_lightning.callback.recording.log_report", log_report)
+        mine = ours(tmp_path)
+        t = fit(tmp_path, mine, max_epochs=2)
+        assert sent == [("sess/report", "sess_report.html", t.global_step, 2)]
+        t.validate(t.lightning_module, loader("targets"), verbose=False)
+        assert [(tag, name) for tag, name, *_ in sent[1:]] == [("sess/report", "sess_validate_report.html")]
+
+    def test_after_a_failure_too_and_never_instead_of_it(self, tmp_path, monkeypatch):
+        class Breaks(Callback):
+            def on_train_epoch_end(self, trainer, pl_module):
+                raise KeyError("planted")
+
+        def log_report(loggers, tag, file, step):
+            raise OSError("no network")
+
+        monkeypatch.setattr("sess_lightning.callback.recording.log_report", log_report)
+        with pytest.raises(KeyError, match="planted"), pytest.warns(UserWarning, match="to a logger.*no network"):
+            fit(tmp_path, [ours(tmp_path), Breaks()], max_epochs=2)

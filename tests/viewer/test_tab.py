@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.helpers.boards import server
-from tests.helpers.browser import browser, needs_chromium
+from tests.helpers.browser import browser, needs_chromium, until
+from tests.helpers.page import EXACT, centres, pixels, samples_shown, settled
 from tests.helpers.records import RunScript, tile_of
-from tests.viewer.test_page import EXACT, centres, pixels, samples_shown, settled
 
 pytestmark = needs_chromium
 
@@ -80,7 +80,7 @@ def test_a_link_opens_the_same_view(address):
 def test_light_and_dark_follow_tensorboard(address, dark):
     with browser(1600, 1000, quiet=False) as page:
         page.goto(f"{address}/?darkMode={str(dark).lower()}#sess")
-        page.wait_for_function("() => [...document.querySelectorAll('iframe')].some((one) => one.contentWindow.sess)")
+        until(page, "[...document.querySelectorAll('iframe')].some((one) => one.contentWindow.sess)")
         frame = next(one for one in page.frames if "plugin_entry" in one.url)
         assert frame.evaluate("document.documentElement.dataset.theme") == ("dark" if dark else "light")
 

@@ -147,8 +147,9 @@ export class App {
     return this.other && this.other.nearest(this.validation);
   }
 
+  // The usual record of a log folder goes by the folder's name; others keep their own, so that names differ.
   shortName(run) {
-    return run.name.replace(/(^|\/)[^/]*?_record(-v\d+)?$/, (all, slash, version) => (slash ? version || "" : all));
+    return run.name.replace(/\/sess_record$/, "").replace(/_record(-v\d+)?$/, "$1");
   }
 
   // What a tile shows, side by side.
@@ -224,6 +225,7 @@ export class App {
       this.themes.value = values.theme;
       this.followBox.checked = !!values.follow;
       const opened = values.sample >= 0 && validation.position.has(values.sample);
+      this.#scroll(opened);
       this.gallery.node.hidden = opened;
       this.page.show(opened);
       this.classes.show(!opened);
@@ -238,6 +240,13 @@ export class App {
     } catch (error) {
       this.#say(`Epoch ${validation.epoch} cannot be shown: ${error.message || error}`);
     }
+  }
+
+  // A sample opens at its top; the gallery comes back where it was.
+  #scroll(opened) {
+    if (opened === this.gallery.node.hidden) return;
+    if (opened) this.above = scrollY;
+    requestAnimationFrame(() => scrollTo(0, opened ? 0 : this.above || 0));
   }
 
   // By sample, how far its map is from the first validation's.

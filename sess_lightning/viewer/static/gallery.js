@@ -39,8 +39,10 @@ export class Gallery {
       el("span", { class: "group", role: "group", "aria-label": "Which samples" }, ...this.filters),
       label("class", this.cls), label("order", this.sort));
     this.count = el("output", { class: "count" });
+    this.legend = el("span", { class: "count" }, el("span", { class: "mark hit" }, "○"), " the highest point of the map lies on an object of the class, ",
+      el("span", { class: "mark miss" }, "✕"), " it does not. The number is the probability of the class.");
     this.list = el("div", { class: "tilelist" });
-    this.node = el("section", { class: "gallery", "aria-label": "Samples" }, this.tools, this.choosing, this.count, this.list);
+    this.node = el("section", { class: "gallery", "aria-label": "Samples" }, this.tools, this.choosing, this.count, this.legend, this.list);
   }
 
   // New run: forget the tiles.
@@ -104,6 +106,7 @@ export class Gallery {
     if (!run.hasBase(validation)) parts.push("the base method alone was not compared");
     if (this.app.other && !this.app.together.size) parts.push(`${this.app.shortName(this.app.other)} follows other samples: only the numbers are laid side by side`);
     this.count.textContent = `${parts.join(" · ")}.`;
+    this.legend.hidden = !run.samples.some((one) => one.annotated);
     if (!this.samples.length) {
       this.list.replaceChildren(el("p", { class: "empty" }, "No sample is so in this validation. ",
         el("button", { onclick: () => this.app.state.set({ only: "all", cls: "" }) }, "show all")));
