@@ -5,7 +5,14 @@ from inspect import Parameter, signature
 import pytest
 
 from sess_lightning import SESS
-from sess_lightning.metrics import DeletionAUC, InsertionAUC, MaxBoxAccuracy, PointingGame, perturbation_curve
+from sess_lightning.metrics import (
+    DeletionAUC,
+    InsertionAUC,
+    MaxBoxAccuracy,
+    PointingGame,
+    SymmetricRelevanceGain,
+    perturbation_curve,
+)
 
 CURVE = {
     "steps": 28, "pixels_per_step": None, "protocol": "groupcam", "baseline": None, "blur_kernel_size": None,
@@ -24,9 +31,10 @@ CURVE = {
                 "smooth": True, "activation": "softmax", "batch_size": None,
             },
         ),
-        (perturbation_curve, {"mode": "insertion", **CURVE, "limit": None}),
+        (perturbation_curve, {"mode": "insertion", **CURVE, "limit": None, "order": "most"}),
         (InsertionAUC, CURVE),
         (DeletionAUC, CURVE),
+        (SymmetricRelevanceGain, CURVE),
         (PointingGame, {"num_classes": None, "tolerance": 15, "average": "micro", "subset": "all"}),
         (MaxBoxAccuracy, {"iou_thresholds": (0.3, 0.5, 0.7), "thresholds": 100, "components": "all"}),
     ],

@@ -19,7 +19,7 @@ from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.forwarding import model_logits
 from sess_lightning.intervals import mean_interval
 from sess_lightning.logits import predicted_classes
-from sess_lightning.metrics.insertion_deletion import area_under_curve, perturbation_curve
+from sess_lightning.metrics.perturbation import area_under_curve, perturbation_curve
 from sess_lightning.probing import probe
 from sess_lightning.sess import SESS
 

@@ -48,6 +48,7 @@ class SESSCallback(ValidationWork):
     | `sess/deletion_auc` | mean class probability, most salient pixels deleted first | lower | no sample |
     | `sess/overall` | insertion minus deletion | higher | one of them is not measured |
     | `sess/pointing_acc` | share of samples whose peak hits an object of the class | higher | no object of the class |
+    | `sess/srg` | least salient pixels deleted first minus most salient first | higher | not in `metrics`; no sample |
     | `sess/seconds` | time the callback took in this validation | lower | never |
     | `sess/num_samples` | samples explained, over all processes | | never |
     | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |
@@ -78,12 +79,12 @@ class SESSCallback(ValidationWork):
         every_n_epochs: in `fit`, draw images in the first validation and in every so many-th after it only: those of
             every so many epochs where each epoch has one validation, as by default. Metrics come every validation, as a
             monitor would otherwise compare a stale value again.
-        metrics: names out of `"insertion"`, `"deletion"`, `"pointing"`, or a mapping from names to metrics, e.g.
+        metrics: names out of `"insertion"`, `"deletion"`, `"pointing"`, `"srg"`, or a mapping from names to metrics:
             `{"pointing": PointingGame(tolerance=0)}`. A metric of your own is logged under its own name; it is offered
             `predict, images, saliency, targets, objects, previous, valid` and takes those that its `update` knows;
             `previous` is a list of the samples' maps of the last validation, `None` for those that have none, or `None`
             if none of them has one; `valid` `(B,)` is False for maps that are constant or not finite. Its value is one
-            number, or a dict of such. Insertion and deletion by name use the activation of `sess`.
+            number, or a dict of such. Those of perturbed images by name use the activation of `sess`.
         target: `"label"` (the predicted class where there is none), `"predicted"`, or a function
             `(samples, logits) -> targets`.
         compare_base: also explain by the base method alone.
@@ -109,7 +110,7 @@ class SESSCallback(ValidationWork):
         intervals: also log the 95 % intervals that the summary, the text page and the titles of pictures show: `_gain`
             behind the name of a key is SESS minus base over the same samples, `_gain_low` and `_gain_high` its
             interval, `sess/pointing_acc_low` and `_high` that of pointing accuracy (bootstrap over samples, seeded).
-            False, as that is up to 16 keys more.
+            False, as that is up to 16 keys more with the default metrics.
         bands: channels of the images that are drawn as red, green and blue, counted from 0, e.g. `(3, 2, 1)` for
             Sentinel-2, or one that is drawn in grey; for drawing only. `None` draws the first three.
         target_layer: the layer that the base method reads: its dotted name in the LightningModule, or the module

@@ -15,7 +15,8 @@ from torchmetrics import Metric
 
 from sess_lightning.checks import check_choice
 from sess_lightning.logits import Activation
-from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
+from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame, SymmetricRelevanceGain
+from sess_lightning.metrics.perturbation_metric import PerturbationMetric
 
 BASE = "base_"
 """Before the name of a key: the value of the base method alone."""
@@ -104,6 +105,14 @@ POINTING = Key(
     absent="no object of the class",
     metric=PointingGame,
 )
+SRG = Key(
+    name="srg",
+    title="srg",
+    meaning="least salient pixels deleted first minus most salient first",
+    better="higher",
+    absent="not in `metrics`; no sample",
+    metric=SymmetricRelevanceGain,
+)
 SECONDS = Key(
     name="seconds",
     title="seconds",
@@ -129,7 +138,7 @@ VALID_FRACTION = Key(
     per_method=False,
 )
 
-KEYS = (INSERTION, DELETION, OVERALL, POINTING, SECONDS, NUM_SAMPLES, VALID_FRACTION)
+KEYS = (INSERTION, DELETION, OVERALL, POINTING, SRG, SECONDS, NUM_SAMPLES, VALID_FRACTION)
 """All keys, in the order of tables."""
 
 _RESERVED = {key.name for key in KEYS if key.metric is None}
@@ -211,7 +220,7 @@ def build_metrics(
     for name in metrics:
         check_choice("metrics", name, tuple(known))
     return {
-        name: known[name](activation=activation) if known[name] in (InsertionAUC, DeletionAUC) else known[name]()
+        name: known[name](activation=activation) if issubclass(known[name], PerturbationMetric) else known[name]()
         for name in metrics
     }
 

@@ -10,7 +10,8 @@ from torchmetrics import Metric
 
 from sess_lightning.callback.keys import BASE, INSERTION, KEYS, POINTING, key_name
 from sess_lightning.intervals import Interval, mean_intervals
-from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
+from sess_lightning.metrics import PointingGame
+from sess_lightning.metrics.perturbation_metric import PerturbationMetric
 
 Intervals = dict[str, Interval]
 Columns = dict[str, list[float]]
@@ -36,7 +37,7 @@ class SampleValues:
             hits: of these samples, as the metric named `"pointing"` counts them.
         """
         for name, metric in metrics:
-            if isinstance(metric, (InsertionAUC, DeletionAUC)):
+            if isinstance(metric, PerturbationMetric):
                 self.columns[before + key_name(name)] += metric.last_areas.double().tolist()
             elif isinstance(metric, PointingGame) and metric.average == "micro" and key_name(name) == POINTING.name:
                 self.columns[before + POINTING.name] += [np.nan if hit is None else float(hit) for hit in hits]

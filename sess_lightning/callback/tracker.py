@@ -35,7 +35,7 @@ from sess_lightning.callback.sample_checks import BoxNotes
 from sess_lightning.callback.sample_values import Columns, Intervals, SampleValues, intervals_of, joined
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tensor_store import TensorStore
-from sess_lightning.metrics import DeletionAUC, InsertionAUC
+from sess_lightning.metrics import DeletionAUC, InsertionAUC, shared_curves
 from sess_lightning.samples import UNKNOWN, Objects, Samples, describe
 from sess_lightning.viewer.record import sample_id
 
@@ -213,15 +213,16 @@ class LoaderTracker:
             maps, valid = (found.base_maps, found.base_valid) if prefix else (found.maps, found.valid)
             collection.to(squashed.device)
             if numbers:
-                collection.update(
-                    predict=predict,
-                    images=squashed,
-                    saliency=maps,
-                    targets=found.targets,
-                    objects=found.objects,
-                    previous=self._before(prefix, numbers, squashed.device),
-                    valid=valid,
-                )
+                with shared_curves():
+                    collection.update(
+                        predict=predict,
+                        images=squashed,
+                        saliency=maps,
+                        targets=found.targets,
+                        objects=found.objects,
+                        previous=self._before(prefix, numbers, squashed.device),
+                        valid=valid,
+                    )
         on_host = Explained.joined([found])
         on_host.places = [self.places[number] for number in numbers]
         on_host.hits = self._outcomes(on_host, on_host.maps, on_host.valid)

@@ -28,7 +28,7 @@ from sess_lightning.callback.run_text import sess_settings, settings_of
 from sess_lightning.callback.sample_values import logged_intervals
 from sess_lightning.callback.tracker import LoaderTracker, Measured
 from sess_lightning.forwarding import model_logits
-from sess_lightning.metrics import DeletionAUC, InsertionAUC
+from sess_lightning.metrics.perturbation_metric import PerturbationMetric
 from sess_lightning.probing import default_batch_size, probe
 from sess_lightning.render import drawn_channels, normalization_misfit
 from sess_lightning.sess import SESS
@@ -210,7 +210,7 @@ class ValidationWork(SampleFollowing):
 
     def _tell_cost(self) -> None:
         """Once in a fit, after its first full validation."""
-        steps = [one.steps for one in self.metrics.values() if isinstance(one, (InsertionAUC, DeletionAUC))]
+        steps = [one.steps for one in self.metrics.values() if isinstance(one, PerturbationMetric)]
         seconds = sum(tracker.seconds for tracker in self._trackers.values())
         told = self._cost.message(seconds, self.num_samples, max(steps, default=None))
         if told:

@@ -7,16 +7,27 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from sess_lightning.checks import check_choice
+from sess_lightning.metrics.imputation import NoisyLinearImputation
 from sess_lightning.pixels import gaussian_blur, separable_filter
 
+
+@runtime_checkable
+class Imputation(Protocol):
+    """A baseline that depends on which pixels are removed, and so is made anew at each step."""
+
+    def impute(self, images: Tensor, removed: Tensor) -> Tensor:
+        """Returns images `(N, C, H, W)` with the pixels of the masks `removed` `(N, H, W)` bool replaced."""
+        ...
+
+
 BaselineFunction: TypeAlias = Callable[[Tensor], Tensor]
-Baseline: TypeAlias = Literal["zeros", "blur"] | Tensor | BaselineFunction
+Baseline: TypeAlias = Literal["zeros", "blur", "road"] | Tensor | BaselineFunction | Imputation
 
 BLURS = {"groupcam": (51, 50.0), "rise": (11, 5.0)}  # kernel size and sigma of each protocol
 
@@ -27,8 +38,8 @@ class BaselineChoice:
 
     Args:
         protocol: `"groupcam"` or `"rise"`: how `"blur"` blurs.
-        baseline: `"zeros"`, `"blur"`, a tensor that broadcasts to the images, or a callable from images `(N, C, H,
-            W)` to the same shape.
+        baseline: `"zeros"`, `"blur"`, a tensor that broadcasts to the images, a callable from images `(N, C, H, W)` to
+            the same shape, `"road"`, or an `Imputation`.
         kernel_size: odd size of the blur in pixels; `None`: the protocol's.
         sigma: standard deviation of the blur in pixels; `None`: the protocol's.
 
@@ -43,15 +54,24 @@ class BaselineChoice:
 
     def __post_init__(self) -> None:
         check_choice("protocol", self.protocol, tuple(BLURS))
-        known = isinstance(self.baseline, Tensor) or callable(self.baseline) or self.baseline in ("zeros", "blur")
-        if not known:
+        known = (
+            isinstance(self.baseline, Tensor) or callable(self.baseline) or self.baseline in ("zeros", "blur", "road")
+        )
+        if not known and self.imputation is None:
             raise ValueError(
-                "Expected argument `baseline` to be None (the protocol's), 'zeros', 'blur', a tensor or a callable, "
-                f"but got {self.baseline!r}."
+                "Expected argument `baseline` to be None (the protocol's), 'zeros', 'blur', 'road', a tensor, a "
+                f"callable or an object with a method `impute`, but got {self.baseline!r}."
             )
         _check_kernel(self.kernel_size)
         if self.sigma is not None and not (isinstance(self.sigma, (int, float)) and 0 < self.sigma < math.inf):
             raise ValueError(f"Expected argument `blur_sigma` to be a positive number or None, but got {self.sigma!r}.")
+
+    @property
+    def imputation(self) -> Imputation | None:
+        """What makes the baseline at each step; `None` where it is a picture made once, by `of`."""
+        if isinstance(self.baseline, str):
+            return NoisyLinearImputation() if self.baseline == "road" else None
+        return self.baseline if isinstance(self.baseline, Imputation) else None
 
     def of(self, images: Tensor, numbers: list[int], count: int) -> Tensor:
         """Returns the baselines of images `(N, C, H, W)`, which have the indices `numbers` among `count` samples.

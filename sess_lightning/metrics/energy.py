@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sess_lightning.metrics.objects import LocalisationMetric, Objects
-from sess_lightning.metrics.saliency_input import check_same_count, split_maps
+from sess_lightning.metrics.saliency_input import check_masks, split_maps
 
 
 def pointing_energy(saliency: Tensor | Sequence[Tensor], masks: Tensor | Sequence[Tensor]) -> Tensor:
@@ -32,17 +32,11 @@ def pointing_energy(saliency: Tensor | Sequence[Tensor], masks: Tensor | Sequenc
         tensor([0.7500])
     """
     maps = split_maps(saliency)
-    check_same_count("masks", len(masks), len(maps))
     shares = []
-    for number, (one, mask) in enumerate(zip(maps, masks, strict=True)):
-        if mask.shape != one.shape:
-            raise ValueError(
-                f"Expected mask {number} of argument `masks` to have the size of its map, {tuple(one.shape)}, but got "
-                f"{tuple(mask.shape)}. Resize the map to the mask."
-            )
+    for one, mask in zip(maps, check_masks(masks, maps), strict=True):
         energy = one.clamp(min=0)
         energy = energy / energy.max()  # the sum of large values may overflow; no energy and infinity become NaN
-        shares.append((energy * (mask.to(one.device) != 0)).sum() / energy.sum())
+        shares.append((energy * mask).sum() / energy.sum())
     return torch.stack(shares) if shares else torch.zeros(0)
 
 

@@ -50,7 +50,7 @@ def best_box_ious(
         tensor([[0.5000, 0.6667, 1.0000]])
     """
     check_choice("components", components, ("all", "largest"))
-    grid = _threshold_grid(thresholds)
+    grid = threshold_grid(thresholds)
     maps = split_maps(saliency)
     check_same_count("boxes", len(boxes), len(maps))
     boxes = [xyxy_boxes(own, f"entry {number} of argument `boxes`") for number, own in enumerate(boxes)]
@@ -118,7 +118,7 @@ class MaxBoxAccuracy(LocalisationMetric):
         self.iou_thresholds = tuple(iou_thresholds)
         self.thresholds = thresholds
         self.components = components
-        self._add_count("max_box_hits", len(self.iou_thresholds), len(_threshold_grid(thresholds)))
+        self._add_count("max_box_hits", len(self.iou_thresholds), len(threshold_grid(thresholds)))
         self._add_count("max_box_total")
         self._add_count("max_box_skipped")
 
@@ -157,7 +157,8 @@ class MaxBoxAccuracy(LocalisationMetric):
         return (self.max_box_hits / self.max_box_total).amax(1)
 
 
-def _threshold_grid(thresholds: int | Sequence[float]) -> Tensor:
+def threshold_grid(thresholds: int | Sequence[float]) -> Tensor:
+    """Returns thresholds `(T,)` of a normalised map: so many, evenly spaced from 0, or those that are given."""
     if isinstance(thresholds, int) and not isinstance(thresholds, bool) and thresholds > 0:
         return torch.arange(thresholds) / thresholds
     if isinstance(thresholds, (list, tuple)) and thresholds:

@@ -57,6 +57,22 @@ def check_same_count(name: str, count: int, expected: int) -> None:
         )
 
 
+def check_masks(masks: Tensor | Sequence[Tensor], maps: Sequence[Tensor]) -> list[Tensor]:
+    """Returns the masks `(H, W)` of maps as bool, each on the device of its map.
+
+    Raises:
+        ValueError: if masks and maps differ in number or size.
+    """
+    check_same_count("masks", len(masks), len(maps))
+    for number, (one, mask) in enumerate(zip(maps, masks, strict=True)):
+        if mask.shape != one.shape:
+            raise ValueError(
+                f"Expected mask {number} of argument `masks` to have the size of its map, {tuple(one.shape)}, but got "
+                f"{tuple(mask.shape)}. Resize the map to the mask."
+            )
+    return [mask.to(one.device) != 0 for one, mask in zip(maps, masks, strict=True)]
+
+
 def check_valid(valid: Tensor | Sequence[bool] | None, count: int) -> list[bool]:
     """Whether each of `count` maps carries information: all, unless the argument `valid` says otherwise."""
     if valid is None:

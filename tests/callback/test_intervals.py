@@ -11,7 +11,7 @@ from scipy.stats import bootstrap
 
 from sess_lightning.callback.sample_values import as_table, in_short, intervals_of, joined
 from sess_lightning.cli.main import summary
-from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
+from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame, SymmetricRelevanceGain
 from sess_lightning.probing import probe
 from tests.helpers.boards import callback, events, fit
 
@@ -24,6 +24,7 @@ def run(tmp_path_factory):
         "insertion": InsertionAUC(steps=4),
         "deletion": DeletionAUC(steps=4),
         "pointing": PointingGame(tolerance=0),
+        "srg": SymmetricRelevanceGain(steps=4),
     }
     watch = callback(num_samples=SAMPLES, num_images=2, metrics=metrics, intervals=True)
     folder = tmp_path_factory.mktemp("intervals")
@@ -34,7 +35,7 @@ def run(tmp_path_factory):
 def test_values_are_the_logged_numbers_and_gains_their_differences(run):
     trainer, watch, _ = run
     found = watch.last_intervals[0]
-    for name in ("insertion_auc", "deletion_auc", "overall", "pointing_acc"):
+    for name in ("insertion_auc", "deletion_auc", "overall", "pointing_acc", "srg"):
         sess, base = (float(trainer.callback_metrics[f"sess/{before}{name}"]) for before in ("", "base_"))
         assert found[name].value == pytest.approx(sess, abs=1e-6)
         assert found[f"base_{name}"].value == pytest.approx(base, abs=1e-6)

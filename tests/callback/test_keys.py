@@ -5,8 +5,9 @@ import re
 import pytest
 
 from sess_lightning import SESSCallback
-from sess_lightning.callback.keys import KEYS, TAGS, metric_charts
-from tests.helpers.boards import callback, events, fit
+from sess_lightning.callback.keys import KEYS, SRG, TAGS, build_metrics, metric_charts
+from sess_lightning.metrics import SymmetricRelevanceGain
+from tests.helpers.boards import METRICS, callback, events, fit
 
 
 def rows(text, first):
@@ -30,7 +31,7 @@ def test_the_full_table_of_keys(root, page):
 @pytest.mark.parametrize("page", ["README.md", "docs/watching.md", "docstring"])
 def test_which_keys_the_base_method_has(root, page):
     text = SESSCallback.__doc__ if page == "docstring" else (root / page).read_text()
-    assert [key.per_method for key in KEYS] == [True] * 4 + [False] * 3
+    assert [key.per_method for key in KEYS] == [True] * 5 + [False] * 3
     assert re.search(r"\(but\s+for\s+the\s+last\s+three,\s+which\s+are\s+not\s+per\s+method\)", text)
 
 
@@ -66,19 +67,29 @@ def test_no_page_names_another_key(root):
 
 def test_directions_are_those_of_the_metrics():
     measured = [key for key in KEYS if key.metric is not None]
-    assert [key.title for key in measured] == ["insertion", "deletion", "pointing"]
+    assert [key.title for key in measured] == ["insertion", "deletion", "pointing", "srg"]
     for key in measured:
         assert key.metric.higher_is_better == (key.better == "higher")
 
 
-def test_a_fit_logs_all_of_them_and_nothing_else(tmp_path):
-    t = fit(tmp_path, callback(num_samples=3, num_images=3), epochs=1)
+@pytest.mark.parametrize("more", [{}, {"srg": SymmetricRelevanceGain(steps=7)}])
+def test_a_fit_logs_all_of_them_and_nothing_else(tmp_path, more):
+    t = fit(tmp_path, callback(num_samples=3, num_images=3, metrics={**METRICS, **more}), epochs=1)
     board = events(t.logger.log_dir)
-    expected = {key.name for key in KEYS} | {f"base_{key.name}" for key in KEYS if key.per_method}
+    keys = [key for key in KEYS if key is not SRG or more]
+    expected = {key.name for key in keys} | {f"base_{key.name}" for key in keys if key.per_method}
     assert {key.removeprefix("sess/") for key in t.callback_metrics if "sess" in key} == expected
     assert {tag.removeprefix("sess/") for tag in board.Tags()["scalars"] if "sess" in tag} == expected
     shown = {*board.Tags()["images"], *(tag for tag in board.Tags()["tensors"] if "custom" not in tag)}
     assert {tag.removesuffix("/text_summary") for tag in shown} == {f"sess/{tag.name}" for tag in TAGS}
+
+
+def test_relevance_gain_by_name():
+    """Not by default; then with the activation of `sess`, like insertion and deletion."""
+    assert "srg" not in SESSCallback().metrics
+    (metric,) = build_metrics(["srg"], "sigmoid").values()
+    assert isinstance(metric, SymmetricRelevanceGain)
+    assert metric.activation == "sigmoid"
 
 
 def test_order_of_charts():

@@ -8,12 +8,16 @@ import torch
 from scipy.integrate import trapezoid
 
 from sess_lightning.metrics import (
+    AttentionIoU,
     DeletionAUC,
     EnergyPointingGame,
     InsertionAUC,
     MaxBoxAccuracy,
+    PixelAveragePrecision,
     PointingGame,
+    RelevanceRankAccuracy,
     SaliencyDrift,
+    SymmetricRelevanceGain,
 )
 
 HEIGHT, WIDTH, CLASSES = 12, 16, 3
@@ -118,6 +122,27 @@ def numpy_curve(model, image, saliency, target, mode, steps=STEPS, kernel_size=K
     return np.array(curve)
 
 
+def numpy_removal(model, image, order, target, steps=STEPS):
+    """The curve while pixels become zero in this order, one perturbed image at a time."""
+    image, per_step, curve = image.double().numpy(), int(np.ceil(order.size / steps)), []
+    for removed in [*range(0, order.size, per_step), order.size]:
+        left = image.reshape(len(image), -1).copy()
+        left[:, order[:removed]] = 0
+        logits = model(torch.from_numpy(left.reshape(1, *image.shape)))[0].numpy()
+        odds = np.exp(logits - logits.max())
+        curve.append(odds[target] / odds.sum())
+    return np.array(curve)
+
+
+def relevance_gain(kwargs):
+    gains = []
+    for image, saliency, target in zip(kwargs["images"], kwargs["saliency"], kwargs["targets"].tolist(), strict=True):
+        order = np.argsort(saliency.double().numpy().ravel(), kind="stable")
+        least, most = (numpy_removal(kwargs["predict"], image, one, target) for one in (order, order[::-1]))
+        gains.append(trapezoid(least - most, dx=1 / (len(most) - 1)))
+    return np.mean(gains)
+
+
 def mean_auc(kwargs, mode):
     rows = zip(kwargs["images"], kwargs["saliency"], kwargs["targets"].tolist(), strict=True)
     curves = [numpy_curve(kwargs["predict"], *row, mode) for row in rows]
@@ -135,6 +160,40 @@ def pointing(kwargs):
 
 def energy(kwargs):
     return np.mean([saliency[masks.any(0)].sum() / saliency.sum() for saliency, masks in class_regions(kwargs)])
+
+
+def rank_accuracy(kwargs):
+    shares = []
+    for saliency, masks in class_regions(kwargs):
+        inside = masks.any(0).ravel()
+        shares.append(inside[np.argsort(-saliency.ravel())[: inside.sum()]].mean())
+    return np.mean(shares)
+
+
+def attention_iou(kwargs):
+    """1 - |a - m|^2 / |a + m|^2 for distributions a and m, which is another form of the paper's."""
+    scores = []
+    for saliency, masks in class_regions(kwargs):
+        a, m = saliency - saliency.min(), masks.any(0).astype(float)
+        a, m = a / a.sum(), m / m.sum()
+        scores.append(1 - ((a - m) ** 2).sum() / ((a + m) ** 2).sum())
+    return np.mean(scores)
+
+
+def pixel_precision(kwargs, thresholds=THRESHOLDS):
+    """`sum (R_n - R_{n-1}) P_n` over all pixels, as scikit-learn defines the average precision."""
+    scores, inside = [], []
+    for saliency, masks in class_regions(kwargs):
+        normalised = (saliency - saliency.min()) / (saliency.max() - saliency.min())
+        scores.append(np.floor(normalised.ravel() * thresholds).clip(max=thresholds - 1))
+        inside.append(masks.any(0).ravel())
+    scores, inside = np.concatenate(scores), np.concatenate(inside)
+    area = recall = 0
+    for threshold in np.unique(scores)[::-1]:
+        found = scores >= threshold
+        area += (inside[found].sum() / inside.sum() - recall) * inside[found].mean()
+        recall = inside[found].sum() / inside.sum()
+    return area
 
 
 def flood_boxes(mask):
@@ -190,6 +249,7 @@ class Case:
     keywords: tuple[str, ...]
     reference: Callable
     higher_is_better: bool | None = True
+    lowest: float = 0.0
 
     def of(self, kwargs):
         return {key: kwargs[key] for key in self.keywords}
@@ -204,9 +264,13 @@ CASES = {
         lambda k: mean_auc(k, "insertion"),
     ),
     "deletion": Case(lambda: DeletionAUC(STEPS), CURVE, lambda k: mean_auc(k, "deletion"), higher_is_better=False),
+    "srg": Case(lambda: SymmetricRelevanceGain(STEPS), CURVE, relevance_gain, lowest=-1.0),
     "pointing": Case(lambda: PointingGame(8, tolerance=TOLERANCE), PLACES, pointing),
     "energy": Case(EnergyPointingGame, PLACES, energy),
     "max_box": Case(lambda: MaxBoxAccuracy(IOUS, THRESHOLDS), PLACES, max_box),
+    "rank": Case(RelevanceRankAccuracy, PLACES, rank_accuracy),
+    "attention_iou": Case(AttentionIoU, PLACES, attention_iou),
+    "pixel_precision": Case(lambda: PixelAveragePrecision(THRESHOLDS), PLACES, pixel_precision),
     "drift": Case(SaliencyDrift, ("saliency", "previous"), drift, higher_is_better=None),
 }
 

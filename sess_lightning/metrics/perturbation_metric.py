@@ -1,0 +1,142 @@
+"""Base of the metrics that are areas under perturbation curves, and the curves that several of them share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sess_lightning.checks import check_count
+from sess_lightning.logits import Activation
+from sess_lightning.metrics.base import SaliencyMetric
+from sess_lightning.metrics.baselines import Baseline
+from sess_lightning.metrics.perturbation import Mode, Order, Protocol, check_options, perturbation_curve
+from sess_lightning.metrics.perturbed_forwards import new_limit
+from sess_lightning.metrics.saliency_input import check_valid, random_map, split_maps
+
+
+class _Known(NamedTuple):
+    inputs: tuple[Any, ...]
+    options: dict[str, Any]
+    curves: list[Tensor]
+
+
+_known: ContextVar[list[_Known] | None] = ContextVar("known curves", default=None)
+
+
+@contextmanager
+def shared_curves() -> Iterator[None]:
+    """Inside, metrics that are updated with the same objects measure a curve that they have in common only once.
+
+    `DeletionAUC` and `SymmetricRelevanceGain` with one baseline have one of the latter's two curves in common. Curves
+    are told apart by the identity of what `update` is given: neither the model nor the arguments may be changed inside.
+    `SESSCallback` does this by itself.
+
+    Example:
+        >>> from torchmetrics import MetricCollection
+        >>> from sess_lightning.metrics import DeletionAUC, SymmetricRelevanceGain
+        >>> image = torch.tensor([[[4.0, 0.0], [0.0, 0.0]]])
+        >>> bright = lambda x: torch.stack([x.mean((1, 2, 3)), 1 - x.mean((1, 2, 3))], 1)
+        >>> options = {"steps": 4, "activation": None}
+        >>> both = MetricCollection([DeletionAUC(**options), SymmetricRelevanceGain(**options)])
+        >>> with shared_curves():
+        ...     both.update(bright, image[None], image, torch.tensor([0]))
+        >>> both.compute()
+        {'DeletionAUC': tensor(0.1250), 'SymmetricRelevanceGain': tensor(0.7500)}
+    """
+    token = _known.set([])
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+class PerturbationMetric(SaliencyMetric):
+    """Base of the metrics that measure areas under perturbation curves.
+
+    Attributes:
+        last_areas: `(B,)`, the values of the last update's samples; no state: neither synchronised nor saved.
+    """
+
+    def __init__(
+        self,
+        steps: int = 28,
+        *,
+        pixels_per_step: int | None = None,
+        protocol: Protocol = "groupcam",
+        baseline: Baseline | None = None,
+        blur_kernel_size: int | None = None,
+        blur_sigma: float | None = None,
+        activation: Activation | None = "softmax",
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_options("deletion", steps, pixels_per_step, protocol, baseline, blur_kernel_size, blur_sigma, activation)
+        check_count("batch_size", batch_size, optional=True)
+        self.steps = steps
+        self.pixels_per_step = pixels_per_step
+        self.protocol = protocol
+        self.baseline = baseline
+        self.blur_kernel_size = blur_kernel_size
+        self.blur_sigma = blur_sigma
+        self.activation = activation
+        self.batch_size, self._limit = batch_size, new_limit(type(self).__name__)
+        self.last_areas = torch.empty(0)
+        self._add_states()
+
+    @abstractmethod
+    def _add_states(self) -> None:
+        """Register the states, of names that no other class has."""
+
+    def _curves(
+        self,
+        predict: Callable[[Tensor], Any],
+        images: Tensor | Sequence[Tensor],
+        saliency: Tensor | Sequence[Tensor],
+        targets: Tensor,
+        valid: Tensor | Sequence[bool] | None,
+        mode: Mode,
+        order: Order = "most",
+    ) -> list[Tensor]:
+        """Returns curves as groups `(N, points)` of samples in their order; a random order where `valid` is False."""
+        options: dict[str, Any] = {
+            "mode": mode,
+            "steps": self.steps,
+            "pixels_per_step": self.pixels_per_step,
+            "protocol": self.protocol,
+            "baseline": ("blur" if mode == "insertion" else "zeros") if self.baseline is None else self.baseline,
+            "blur_kernel_size": self.blur_kernel_size,
+            "blur_sigma": self.blur_sigma,
+            "activation": self.activation,
+            "order": order,
+        }
+        inputs = (predict, images, saliency, targets, valid)
+        known = _known.get()
+        for one in known or ():
+            if all(map(_same_object, one.inputs, inputs)) and _same_options(one.options, options):
+                return one.curves
+        maps = split_maps(saliency)
+        informative = check_valid(valid, len(maps))
+        maps = [one if ok else random_map(one) for one, ok in zip(maps, informative, strict=True)]
+        found = perturbation_curve(
+            predict, images, maps, targets, batch_size=self.batch_size, limit=self._limit, **options
+        )
+        curves = [found] if isinstance(found, Tensor) else [one[None] for one in found]
+        if known is not None:
+            known.append(_Known(inputs, options, curves))
+        return curves
+
+
+def _same_object(a: Any, b: Any) -> bool:
+    return a is b
+
+
+def _same_options(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether options agree, of which only a baseline can be more than a number or a name: it has to be the same."""
+    return all(a[key] is b[key] or (isinstance(a[key], (str, int, float)) and a[key] == b[key]) for key in a)
