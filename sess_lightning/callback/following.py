@@ -23,7 +23,7 @@ from sess_lightning.callback.monitors import MonitorPause
 from sess_lightning.callback.photo_watch import PhotoWatch
 from sess_lightning.callback.recording import Recorder
 from sess_lightning.callback.reporter import Reporter
-from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on, notes_on_boxes
+from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on
 from sess_lightning.callback.sample_rows import DisplayOptions
 from sess_lightning.callback.sample_values import Intervals
 from sess_lightning.callback.selection import SampleSelection
@@ -169,7 +169,7 @@ class SampleFollowing(Callback):
         if usable:
             chosen = samples.select(usable)
             check_bands(self.bands, chosen.images)
-            self._note(notes_on_boxes(chosen))
+            self._note(tracker.box_notes.add(chosen))
             tracker.follow(chosen, batch_idx, usable)
             if self.forward_fn is not None:
                 tracker.rows += [batch_row(batch, position, len(samples)) for position in usable]

@@ -31,6 +31,7 @@ from sess_lightning.callback.keys import (
     key_name,
 )
 from sess_lightning.callback.pace import Pace
+from sess_lightning.callback.sample_checks import BoxNotes
 from sess_lightning.callback.sample_values import Columns, Intervals, SampleValues, intervals_of, joined
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tensor_store import TensorStore
@@ -94,6 +95,7 @@ class LoaderTracker:
         self.selection = selection
         self.hit_rule = HitRule(metrics)
         self.pace = Pace()
+        self.box_notes = BoxNotes()
         self.complete = False  # all samples have been chosen
         self.broken = False  # some could not be: the next validation chooses anew
         self.checked = False  # the normalisation of the images

@@ -41,14 +41,14 @@ class _PerturbationAUC(PerturbationMetric):
             saliency: see there.
             targets: see there.
             valid: `(B,)` bool, e.g. `SESSResult.valid`: pixels of an image whose map carries no information (False)
-                change in a fixed random order; NaN counts as the worst probability. `None`: as `perturbation_curve`.
+                change in a fixed random order; NaN and infinity count as the worst. `None`: as `perturbation_curve`.
         """
         if len(images) == len(saliency) == len(targets) == 0:
             return
         areas = []
         for group in self._curves(predict, images, saliency, targets, valid, self.mode):
             if valid is not None:
-                group = group.nan_to_num(nan=0.0 if self.higher_is_better else 1.0)
+                group = torch.where(group.isfinite(), group, 0.0 if self.higher_is_better else 1.0)
             curve = F.interpolate(group[None], size=self.steps + 1, mode="linear", align_corners=True)[0]
             areas.append(area_under_curve(group))
             self._increase(f"{self.mode}_sum", areas[-1].sum())

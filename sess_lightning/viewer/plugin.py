@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
@@ -22,10 +26,9 @@ from sess_lightning.viewer.reading import DamagedRecord, Record, find_records
 _STATIC = Path(__file__).parent / "static"
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
 _FRESH = 5.0  # seconds that a listing of the log folder is good for
-_FOR_GOOD = "private, max-age=86400, immutable"  # what a run has written once does not change
 _GZIP_FROM = 2048  # bytes
 
-Answer = tuple[bytes, str, str]  # content, its type, how long it may be kept
+Answer = tuple[bytes, str]  # content, its type
 
 
 class Missing(LookupError):  # noqa: N818 - a state, as KeyError's
@@ -36,13 +39,13 @@ class Runs:
     """The records below the log folders, looked up anew every few seconds at most.
 
     Args:
-        logdir: of TensorBoard's command line: a folder, or `name:folder,name:folder` of `--logdir_spec`.
+        roots: the log folders, each with what stands before the names of its records.
     """
 
-    def __init__(self, logdir: str) -> None:
-        self.roots = _roots(logdir)
+    def __init__(self, roots: Sequence[tuple[str, Path]]) -> None:
+        self.roots = roots
         self._records: dict[str, Record] = {}
-        self._read_at = float("-inf")
+        self._read_at = self._failed_at = float("-inf")
         self._lock = Lock()
         self._looking: Thread | None = None
 
@@ -52,16 +55,16 @@ class Runs:
             record = records().get(name)
             if record is not None:
                 return record
-        raise Missing(f"There is no run {name!r}.")
+        raise Missing(f"There is no run {_brief(name)}.")
 
     def all(self) -> dict[str, Record]:
         """Returns all records by name."""
         with self._lock:
             if time.monotonic() - self._read_at > _FRESH:
                 found: dict[str, Record] = {}
-                for before, root in self.roots.items():
+                for before, root in self.roots:
                     for name, folder in find_records(root).items():
-                        whole = f"{before}/{name}" if before else name
+                        whole = _unlike(found, f"{before}/{name}" if before else name)
                         old = self._records.get(whole)
                         found[whole] = old if old is not None and old.folder == folder else Record(folder)
                 self._records, self._read_at = found, time.monotonic()
@@ -69,7 +72,8 @@ class Runs:
 
     def any(self) -> bool:
         """Whether a record is known; looks for one in the background, as TensorBoard waits for the answer."""
-        if not self._records and time.monotonic() - self._read_at > _FRESH and not self._is_looking():
+        since = time.monotonic() - max(self._read_at, self._failed_at)
+        if not self._records and since > _FRESH and not self._is_looking():
             self._looking = Thread(target=self._look, daemon=True)
             self._looking.start()
             self._looking.join(0.05)  # a small folder is read by then
@@ -82,7 +86,7 @@ class Runs:
         try:
             self.all()
         except Exception:
-            self._read_at = time.monotonic()  # nothing found; the next look is as far away as after any other
+            self._failed_at = time.monotonic()  # the next look is as far away as after any other
 
 
 class SESSPlugin(base_plugin.TBPlugin):
@@ -95,8 +99,10 @@ class SESSPlugin(base_plugin.TBPlugin):
     plugin_name = "sess"
 
     def __init__(self, context: base_plugin.TBContext) -> None:
-        self._logdir = str(getattr(context, "logdir", None) or "")
-        self._runs = Runs(self._logdir)
+        logdir = getattr(context, "logdir", None)
+        spec = getattr(getattr(context, "flags", None), "logdir_spec", None)
+        self._logdir = str(logdir or spec or "")
+        self._runs = Runs(_folder(self._logdir) if logdir else _folders(self._logdir))
 
     def is_active(self) -> bool:
         """Whether the tab is shown among the active ones: where there is a record."""
@@ -115,11 +121,10 @@ class SESSPlugin(base_plugin.TBPlugin):
             "/runs": self._list,
             "/record": self._record,
             "/image": self._image,
-            "/maps": lambda words: (self._asked(words).maps(_number(words, "number")), "image/png", _FOR_GOOD),
+            "/maps": lambda words: (self._asked(words).maps(_number(words, "number")), "image/png"),
             "/scores": lambda words: (
                 self._asked(words).scores(_number(words, "number")) or b'{"scores":null}',
                 _KINDS[".json"],
-                _FOR_GOOD,
             ),
         }
         try:
@@ -147,38 +152,54 @@ class SESSPlugin(base_plugin.TBPlugin):
     def _image(self, words: Mapping[str, str]) -> Answer:
         content = self._asked(words).image(_number(words, "sample"))
         kinds = {b"\xff\xd8": "image/jpeg", b"\x89P": "image/png", b"RI": "image/webp"}
-        return content, kinds.get(content[:2], "application/octet-stream"), _FOR_GOOD
+        return content, kinds.get(content[:2], "application/octet-stream")
 
     def _asked(self, words: Mapping[str, str]) -> Record:
         return self._runs[words.get("run", "")]
 
 
-def _roots(logdir: str) -> dict[str, Path]:
-    """The local folders of a log folder, or of a list of such, by name; folders elsewhere are left out."""
-    roots: dict[str, Path] = {}
-    parts = [logdir] if Path(logdir).is_dir() else logdir.split(",")
-    for part in filter(None, parts):
-        name, colon, folder = part.partition(":")
-        if "://" in part:
-            continue
-        named = bool(colon) and not Path(part).exists()
-        roots[name if named else ""] = Path(folder if named else part).expanduser()
+def _folder(logdir: str) -> list[tuple[str, Path]]:
+    """The folder of `--logdir`; none where it is not on this machine."""
+    return [] if "://" in logdir or not logdir else [("", Path(os.path.expanduser(logdir)))]
+
+
+def _folders(spec: str) -> list[tuple[str, Path]]:
+    """The folders of `--logdir_spec`, `name:folder,folder`, as TensorBoard takes it apart.
+
+    One without a name has its path as name. Nothing is asked of the file system: TensorBoard does not start where this
+    raises, and a list of folders can be longer than a path may be.
+    """
+    roots = []
+    for part in spec.split(","):
+        named = re.fullmatch(r"(?![A-Za-z]:\\)([^/:][^:]*):(.*)", part) if "://" not in part else None
+        name, folder = named.groups() if named else (part, part)
+        roots += [(name, root) for _, root in _folder(folder)]
     return roots
+
+
+def _unlike(taken: Collection[str], name: str) -> str:
+    """The name, with a number behind it where it is taken: two folders may have been given one name."""
+    names = (f"{name} ({number})" if number > 1 else name for number in count(1))
+    return next(one for one in names if one not in taken)
 
 
 def _number(words: Mapping[str, str], name: str) -> int:
     try:
         return int(words[name])
     except (KeyError, ValueError):
-        raise Missing(f"Expected a number as {name!r}, but got {words.get(name)!r}.") from None
+        raise Missing(f"Expected a number as {name!r}, but got {_brief(words.get(name))}.") from None
+
+
+def _brief(text: str | None) -> str:
+    return repr(text) if text is None or len(text) <= 200 else f"{text[:200]!r}..."
 
 
 def _json(content: Any) -> Answer:
-    return json.dumps(content, separators=(",", ":")).encode(), _KINDS[".json"], "no-cache"
+    return json.dumps(content, separators=(",", ":")).encode(), _KINDS[".json"]
 
 
 def _static(path: Path) -> Callable[[Mapping[str, str]], Answer]:
-    return lambda words: (path.read_bytes(), _KINDS[path.suffix], "no-cache")
+    return lambda words: (path.read_bytes(), _KINDS[path.suffix])
 
 
 def _guarded(answer: Callable[[Mapping[str, str]], Answer]) -> Callable[..., Iterable[bytes]]:
@@ -196,20 +217,27 @@ def _guarded(answer: Callable[[Mapping[str, str]], Answer]) -> Callable[..., Ite
 
 def _response(request: wrappers.Request, answer: Callable[[Mapping[str, str]], Answer]) -> wrappers.Response:
     if request.method not in ("GET", "HEAD"):
-        return _failure(405, "Only GET is answered.")
+        return _failure(405, "Only GET is answered.", Allow="GET, HEAD")
     try:
-        content, kind, keep = answer(request.args)
+        content, kind = answer(request.args)
     except Missing as error:
         return _failure(404, str(error))
     except DamagedRecord as error:
         return _failure(422, str(error))
-    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": keep}
-    if not kind.startswith("image/") and len(content) >= _GZIP_FROM and request.accept_encodings.quality("gzip") > 0:
-        content = gzip.compress(content, compresslevel=1)
-        headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-    return wrappers.Response(content, 200, headers, content_type=kind)
+    # The browser keeps what it got, and asks each time whether it is still that: a run that was deleted and trained
+    # anew has other maps at the same address.
+    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, no-cache"}
+    tag = sha256(content).hexdigest()[:32]
+    if not kind.startswith("image/"):
+        headers["Vary"] = "Accept-Encoding"
+        if len(content) >= _GZIP_FROM and request.accept_encodings.quality("gzip") > 0:
+            content, tag = gzip.compress(content, compresslevel=1, mtime=0), f"{tag}-gzip"
+            headers["Content-Encoding"] = "gzip"
+    response = wrappers.Response(content, 200, headers, content_type=kind)
+    response.set_etag(tag)
+    return response.make_conditional(request)
 
 
-def _failure(status: int, message: str) -> wrappers.Response:
-    headers = {"X-Content-Type-Options": "nosniff"}
+def _failure(status: int, message: str, **more: str) -> wrappers.Response:
+    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", **more}
     return wrappers.Response(json.dumps({"error": message}), status, headers, content_type=_KINDS[".json"])

@@ -7,11 +7,14 @@ wrong is a `DamagedRecord` with a sentence for people.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from sess_lightning.viewer.checks import MOST_DEEP, is_deep, wrong_in_header, wrong_in_line, wrong_in_scores
 
 FORMAT, VERSION = "sess_record", 1
 HEADER, LINES = "record.json", "validations.jsonl"
@@ -20,6 +23,8 @@ _IMAGE = re.compile(r"images/[\w-]{1,128}\.(jpg|png|webp)")
 _MAPS = re.compile(r"maps/[\w-]{1,128}\.png")
 _SCORES = re.compile(r"maps/[\w-]{1,128}\.json")
 _MOST_FOLDERS = 100_000  # below a log folder: a mistaken `--logdir /` ends
+_MOST_DEEP_FOLDERS = 60  # `os.walk` calls itself for each, up to Python 3.11
+_MOST_BYTES = 2**29  # of a file: it is read at once
 
 
 class DamagedRecord(Exception):  # noqa: N818 - the name says what it is
@@ -38,15 +43,17 @@ def find_records(root: Path) -> dict[str, Path]:
         The folders by their path relative to `root`, with slashes, in order; the name of `root` for `root` itself.
     """
     found: dict[str, Path] = {}
+    top = str(root).rstrip(os.sep).count(os.sep)
     for number, (folder, inner, files) in enumerate(os.walk(root)):
         if number >= _MOST_FOLDERS:
             break
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         if HEADER in files:
-            inner.clear()  # its images and maps
             path = Path(folder)
             name = path.relative_to(root).as_posix()
-            found[path.resolve().name if name == "." else name] = path
+            found[_name(path) if name == "." else name] = path
+        if HEADER in files or folder.count(os.sep) - top >= _MOST_DEEP_FOLDERS:
+            inner.clear()  # below a record are its images and maps
     return dict(sorted(found.items()))
 
 
@@ -80,19 +87,10 @@ class Record:
         if header.get("version") != VERSION:
             raise self._damaged(
                 HEADER,
-                f"has version {header.get('version')!r} of the format, and this program reads {VERSION}. Update "
+                f"has version {_short(header.get('version'))} of the format, and this program reads {VERSION}. Update "
                 "sess_lightning",
             )
-        for name, kind in (("samples", list), ("keys", list), ("windows", list)):
-            if not isinstance(header.get(name), kind):
-                raise self._damaged(HEADER, f"has no list {name!r}")
-        if not isinstance(header.get("class_names"), (dict, type(None))):
-            raise self._damaged(HEADER, "has class names that are no mapping")
-        for number, sample in enumerate(header["samples"]):
-            if not _is_sample(sample, len(header["windows"])):
-                raise self._damaged(HEADER, f"has a sample, number {number}, that is not as it should be")
-        if not all(isinstance(key, dict) and isinstance(key.get("name"), str) for key in header["keys"]):
-            raise self._damaged(HEADER, "has a key without a name")
+        self._refuse(HEADER, wrong_in_header(header))
         return header
 
     def validations(self) -> list[dict[str, Any]]:
@@ -104,15 +102,20 @@ class Record:
         return self._once(LINES, self._validations)
 
     def _validations(self) -> list[dict[str, Any]]:
-        if not (self.folder / LINES).exists():
+        if not os.path.lexists(self.folder / LINES):
             return []
         whole, _, _ = self._read(LINES).rpartition(b"\n")
+        samples = len(self.header()["samples"])
         kept: list[dict[str, Any]] = []
-        for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
-            validation = self._parsed(f"line {number} of {LINES}", line)
-            if not _is_validation(validation, len(self.header()["samples"])):
-                raise self._damaged(f"line {number} of {LINES}", "is not as it should be")
-            kept = [one for one in kept if one["step"] < validation["step"]] + [validation]
+        for at, line in enumerate(whole.split(b"\n") if whole else (), 1):
+            name = f"line {at} of {LINES}"
+            validation = self._parsed(name, line)
+            self._refuse(name, wrong_in_line(validation, samples))
+            while kept and kept[-1]["step"] >= validation["step"]:  # its steps grow, so all of these come last
+                kept.pop()
+            if kept and kept[-1]["number"] >= validation["number"]:
+                raise self._damaged(name, "has a number that is not above the one before")
+            kept.append(validation)
         return kept
 
     def image(self, sample: int) -> bytes:
@@ -123,8 +126,8 @@ class Record:
         """
         samples = self.header()["samples"]
         if not 0 <= sample < len(samples):
-            raise self._damaged(HEADER, f"has no sample {sample}")
-        return self._file(samples[sample]["image"], _IMAGE)
+            raise self._damaged(HEADER, f"has no sample {_short(sample)}")
+        return self._file(HEADER, samples[sample]["image"], _IMAGE)
 
     def maps(self, number: int) -> bytes:
         """Returns the PNG with the maps of a validation.
@@ -132,7 +135,7 @@ class Record:
         Raises:
             DamagedRecord: if there is no such validation or file.
         """
-        return self._file((self._validation(number).get("maps") or {}).get("file"), _MAPS)
+        return self._file(LINES, (self._validation(number).get("maps") or {}).get("file"), _MAPS)
 
     def scores(self, number: int) -> bytes:
         """Returns the JSON with the patch scores of a validation; empty where it has none.
@@ -140,8 +143,13 @@ class Record:
         Raises:
             DamagedRecord: if there is no such validation or file.
         """
-        name = self._validation(number).get("scores")
-        return b"" if name is None else self._file(name, _SCORES)
+        validation = self._validation(number)
+        name = validation.get("scores")
+        if name is None:
+            return b""
+        content = self._parsed(name, self._file(LINES, name, _SCORES))
+        self._refuse(name, wrong_in_scores(content, len(validation["samples"]["sample"])))
+        return json.dumps({"scores": content["scores"]}, separators=(",", ":")).encode()
 
     def _once(self, name: str, read: Callable[[], Any]) -> Any:
         stamp = self._stamp(name)
@@ -160,79 +168,57 @@ class Record:
         for one in self.validations():
             if one["number"] == number:
                 return one
-        raise self._damaged(LINES, f"has no validation {number}")
+        raise self._damaged(LINES, f"has no validation {_short(number)}")
 
-    def _file(self, name: Any, allowed: re.Pattern[str]) -> bytes:
+    def _file(self, where: str, name: Any, allowed: re.Pattern[str]) -> bytes:
         """Returns the content of a file that the record names; names that lead elsewhere are refused."""
         if not isinstance(name, str) or not allowed.fullmatch(name):
-            raise self._damaged(self.folder.name, f"names a file that a record cannot have: {name!r}")
-        if not (self.folder / name).resolve().is_relative_to(self.folder.resolve()):
+            raise self._damaged(where, f"names a file that a record cannot have: {_short(name)}")
+        folder = os.path.realpath(self.folder)  # unlike `Path.resolve` it takes links that run in a circle
+        if not Path(os.path.realpath(self.folder / name)).is_relative_to(folder):
             raise self._damaged(name, "lies outside the record")
         return self._read(name)
 
     def _read(self, name: str) -> bytes:
+        path = self.folder / name
         try:
-            return (self.folder / name).read_bytes()
+            if path.exists() and not path.is_file():
+                raise self._damaged(name, "is no file")  # whoever opens a pipe waits for its writer
+            if path.stat().st_size > _MOST_BYTES:
+                raise self._damaged(name, f"is larger than {_MOST_BYTES >> 20} MB")
+            return path.read_bytes()
         except OSError as error:
             raise self._damaged(name, f"cannot be read: {error.strerror or error}") from error
 
     def _parsed(self, name: str, content: bytes) -> dict[str, Any]:
         try:
-            parsed = json.loads(content, parse_constant=lambda _: None)
+            parsed = json.loads(content, parse_constant=lambda _: None, parse_float=_finite)
         except (ValueError, RecursionError) as error:
             raise self._damaged(name, f"is not JSON: {error}") from error
         if not isinstance(parsed, dict):
             raise self._damaged(name, "is not a JSON object")
+        if is_deep(parsed):
+            raise self._damaged(name, f"holds lists or objects more than {MOST_DEEP} deep in one another")
         return parsed
 
+    def _refuse(self, name: str, wrong: str | None) -> None:
+        if wrong is not None:
+            raise self._damaged(name, wrong)
+
     def _damaged(self, name: str, what: str) -> DamagedRecord:
-        return DamagedRecord(f"{self.folder.name}: {name} {what}.")
+        return DamagedRecord(f"{_name(self.folder)}: {name} {what}.")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _name(folder: Path) -> str:
+    return os.path.basename(os.path.realpath(folder))
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _finite(text: str) -> float | None:
+    """A number as browsers read it back: JSON can say 1e999, but no browser reads Infinity."""
+    value = float(text)
+    return value if math.isfinite(value) else None
 
 
-def _are(values: Any, test: Callable[[Any], bool], length: int | None = None) -> bool:
-    return isinstance(values, list) and all(map(test, values)) and length in (None, len(values))
-
-
-def _is_sample(sample: Any, geometries: int) -> bool:
-    if not isinstance(sample, dict):
-        return False
-    return (
-        all(_is_whole(sample.get(name)) and sample[name] > 0 for name in ("width", "height"))
-        and isinstance(sample.get("image"), str)
-        and isinstance(sample.get("id"), str)
-        and (sample.get("label") is None or _is_whole(sample["label"]))
-        and _are(sample.get("boxes"), lambda box: _are(box, _is_number, 5))
-        and _are(sample.get("outlines", []), lambda one: isinstance(one, list) and len(one) == 2)
-        and (sample.get("windows") is None or (_is_whole(sample["windows"]) and 0 <= sample["windows"] < geometries))
-    )
-
-
-def _is_validation(line: Mapping[str, Any], known: int) -> bool:
-    """Whether a line is as docs/record.md says; `known` is the number of samples in the header."""
-    samples, maps = line.get("samples"), line.get("maps")
-    if not all(_is_whole(line.get(name)) for name in ("number", "epoch", "step")):
-        return False
-    if not isinstance(line.get("values"), dict) or not isinstance(line.get("intervals", {}), dict):
-        return False
-    if not isinstance(samples, dict) or not _are(samples.get("sample"), lambda i: _is_whole(i) and 0 <= i < known):
-        return False
-    count = len(samples["sample"])
-    if not all(isinstance(column, list) and len(column) == count for column in samples.values()):
-        return False
-    return maps is None or (isinstance(maps, dict) and all(_tiles_fit(maps, count)))
-
-
-def _tiles_fit(maps: Mapping[str, Any], count: int) -> Iterator[bool]:
-    for kind in ("sess", "base", "second"):
-        tiles = maps.get(kind)
-        yield tiles is None or _are(
-            tiles, lambda box: box is None or (_are(box, _is_whole, 4) and min(box) >= 0), count
-        )
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."

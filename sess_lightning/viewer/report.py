@@ -46,7 +46,8 @@ def write_report(folders: Sequence[Path], out: Path, need_one: bool = False) -> 
         raise DamagedRecord(next(iter(damaged.values()), "There is no record."))
     new = out.with_name(f".{out.name}.{os.getpid()}.new")
     try:
-        with new.open("w", encoding="utf-8") as file:
+        # Half a character, which JSON can name and UTF-8 cannot hold, becomes what JSON says for it.
+        with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(_page(runs, pictures))
         os.replace(new, out)
     finally:
@@ -78,7 +79,7 @@ def modules(first: str) -> list[str]:
 
 
 def evenly_thinned(numbers: Sequence[int], most: int) -> list[int]:
-    """Returns at most so many of them, evenly spaced, with the first and the last.
+    """Returns at most so many of them, evenly spaced, with the first and, from two on, the last.
 
     Example:
         >>> evenly_thinned(range(10), 4)
@@ -86,7 +87,7 @@ def evenly_thinned(numbers: Sequence[int], most: int) -> list[int]:
     """
     if len(numbers) <= most:
         return list(numbers)
-    return [numbers[round(i * (len(numbers) - 1) / (most - 1))] for i in range(most)]
+    return [numbers[round(i * (len(numbers) - 1) / max(1, most - 1))] for i in range(most)]
 
 
 @cache
@@ -96,12 +97,14 @@ def _source(name: str) -> str:
 
 def _named(folders: Sequence[Path]) -> dict[str, Path]:
     """Records by a name that tells them apart: their last folders, as few as it takes."""
-    parts = [Path(folder).resolve().parts for folder in folders]
-    for depth in range(2, max(map(len, parts), default=2) + 1):
+    if not folders:
+        return {}
+    parts = [Path(os.path.realpath(folder)).parts for folder in folders]
+    for depth in range(2, max(2, *map(len, parts)) + 1):
         names = ["/".join(one[-depth:]) for one in parts]
         if len(set(names)) == len(set(parts)):
             break
-    return dict(zip(names, map(Path, folders), strict=True)) if folders else {}
+    return dict(zip(names, map(Path, folders), strict=True))
 
 
 def _runs(records: Mapping[str, Path]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -8,7 +8,7 @@ from torchvision import tv_tensors
 
 from sess_lightning import SESS, SESSCallback
 from sess_lightning.callback.explainer import Explained
-from sess_lightning.callback.sample_checks import notes_on_boxes
+from sess_lightning.callback.sample_checks import BoxNotes, notes_on_boxes
 from sess_lightning.callback.sample_rows import DisplayOptions, map_rows
 from sess_lightning.metrics import InsertionAUC
 from sess_lightning.samples import Samples
@@ -147,6 +147,74 @@ class TestBoxes:
         ((kind, note),) = notes_on_boxes(Samples(torch.zeros(3, 3, 8, 8), objects=objects))
         assert kind == "boxes outside"
         assert "2 of 3 boxes" in note
+
+    def test_of_the_photo_that_still_overlap_the_image_are_asked_about_once(self, tmp_path):
+        """A photo of 50 x 40 pixels that was resized to 32 x 32, with its boxes as they were."""
+
+        def known(i):
+            return {"boxes": torch.tensor([[3 + i % 4, 2, 46, 37]]), "labels": torch.tensor([i % 4])}
+
+        with pytest.warns(UserWarning, match=r"8 of 8 boxes .* before it was resized\?") as caught:
+            fit(tmp_path, SESSCallback(small_sess(), num_samples=8, num_images=1), formed(known, targets=True))
+        assert len(said(caught, "resized?")) == 1
+
+
+def kinds_of(boxes, size=(100, 100), part=4):
+    """What is said about these boxes, one an image, which come a few at a time."""
+    notes = BoxNotes()
+    said = []
+    for begin in range(0, len(boxes), part):
+        some = boxes[begin : begin + part]
+        objects = [{"boxes": box[None], "labels": torch.tensor([0])} for box in some]
+        said += [kind for kind, _ in notes.add(Samples(torch.zeros(len(some), 1, *size), objects=objects))]
+    return set(said)
+
+
+def random_boxes(count, size, seed):
+    """Boxes of an eighth to all of the width and height, anywhere inside a picture of `size` (height, width)."""
+    given = torch.Generator().manual_seed(seed)
+    sides = torch.tensor([size[1], size[0]]) * (0.125 + 0.875 * torch.rand(count, 2, generator=given))
+    first = torch.rand(count, 2, generator=given) * (torch.tensor([size[1], size[0]]) - sides)
+    return torch.cat([first, first + sides], 1)
+
+
+class TestBoxesOverTheBorder:
+    @pytest.mark.parametrize("size", [(375, 500), (150, 150), (100, 150)])
+    def test_of_a_larger_photo_are_noticed(self, size):
+        """Wholly outside or over the border: one of the two is said of nearly every choice of samples."""
+        noticed = [bool(kinds_of(random_boxes(32, size, seed))) for seed in range(50)]
+        assert sum(noticed) >= 48
+
+    def test_inside_are_fine(self):
+        assert not any(kinds_of(random_boxes(32, (100, 100), seed)) for seed in range(50))
+
+    def test_of_images_cut_out_and_not_clipped_are_fine(self):
+        """A cut of 100 x 100 out of 150 x 150, anywhere; only boxes that have a pixel in it."""
+        said = 0
+        for seed in range(200):
+            corner = torch.randint(0, 51, (128, 2), generator=torch.Generator().manual_seed(1000 + seed))
+            boxes = random_boxes(128, (150, 150), seed) - corner.repeat(1, 2)
+            seen = (boxes[:, :2] < 99).all(1) & (boxes[:, 2:] > 1).all(1)
+            said += bool(kinds_of(boxes[seen][:32]))
+        assert said <= 1
+
+    @pytest.mark.parametrize("over", [0.0, 1.0, 2.0])
+    def test_by_a_pixel_or_two_are_fine(self, over):
+        assert not kinds_of(torch.tensor([[10.0, 10.0, 100 + over, 60.0]] * 32))
+
+    def test_a_few_are_fine(self):
+        inside, over = [[10, 10, 60, 60]], [[10, 10, 140, 60]]
+        assert not kinds_of(torch.tensor(over * 7))
+        assert not kinds_of(torch.tensor(inside * 40 + over * 9))
+        assert kinds_of(torch.tensor(inside * 24 + over * 8)) == {"boxes over the border"}
+
+    def test_a_wider_photo_alone(self):
+        """Resized in one direction only."""
+        assert kinds_of(torch.tensor([[10, 10, 140, 60]] * 12)) == {"boxes over the border"}
+
+    def test_are_not_said_where_others_lie_outside(self):
+        boxes = torch.tensor([[120, 10, 160, 60]] + [[10, 10, 140, 60]] * 12)
+        assert kinds_of(boxes) == {"boxes outside"}
 
 
 def test_a_warning_with_changing_numbers_is_said_once(tmp_path):

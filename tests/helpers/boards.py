@@ -66,12 +66,14 @@ def text(board, tag="sess/run"):
 
 
 @contextmanager
-def server(folder):
-    """The address of a TensorBoard for the logs in a folder, on a free port of this machine."""
+def server(folder, **options):
+    """The address of a TensorBoard for the logs in a folder, on a free port of this machine.
+
+    `options` are those of the process: `env`, `cwd`.
+    """
     words = ["--logdir", str(folder), "--port", "0", "--samples_per_plugin", "images=1000"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tensorboard.main", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+    command = [sys.executable, "-m", "tensorboard.main", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, **options)
     try:
         said = ""
         for line in process.stderr:

@@ -68,6 +68,42 @@ def test_a_network_of_nan_is_the_worst(metric_class, worst):
     assert metric.compute().isnan()  # as the function
 
 
+def at_every_other_step(value, dtype):
+    """Logits of two classes, the first one the image's mean; in every second row the first one is `value`."""
+    calls = []
+
+    def predict(images):
+        logits = torch.stack([images.mean((1, 2, 3)), torch.zeros(len(images))], 1)
+        rows = torch.arange(len(calls), len(calls) + len(images)) % 2 == 1
+        calls.extend(rows)
+        return torch.where(rows[:, None] & torch.tensor([True, False]), value, logits).to(dtype)
+
+    return predict
+
+
+@pytest.mark.parametrize(("metric_class", "worst", "up"), [(InsertionAUC, 0.0, True), (DeletionAUC, 1.0, False)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("activation", "value", "instead"),
+    [
+        ("softmax", torch.nan, None), ("softmax", torch.inf, None), ("softmax", -torch.inf, 0.0),
+        ("sigmoid", torch.nan, None), ("sigmoid", torch.inf, 1.0), ("sigmoid", -torch.inf, 0.0),
+        (None, torch.nan, None), (None, torch.inf, None), (None, -torch.inf, None),
+    ],
+)  # fmt: skip
+def test_each_probability_that_is_none_counts_as_the_worst(metric_class, worst, up, dtype, activation, value, instead):
+    """Where the others of the same curve count as they are; an infinite logit has a probability where that is clear."""
+    metric = metric_class(steps=4, baseline="zeros", activation=activation, batch_size=8)
+    image, order = torch.ones(1, 1, 8, 8), torch.arange(64.0).view(1, 8, 8)
+    metric.update(at_every_other_step(value, dtype), image, order, torch.tensor([0]), valid=[True])
+    share = torch.linspace(0, 1, 5) if up else torch.linspace(1, 0, 5)
+    expected = share if activation is None else share.sigmoid()
+    expected[1::2] = worst if instead is None else instead
+    tolerance = {"rtol": 0, "atol": 1e-2 if dtype.itemsize == 2 else 1e-6}
+    torch.testing.assert_close(metric.mean_curve(), expected, **tolerance)
+    assert float(metric.compute()) == pytest.approx(float(torch.trapezoid(expected, dx=0.25)), abs=tolerance["atol"])
+
+
 def test_an_invalid_map_misses_even_an_object_everywhere():
     objects = boxed([0, 0, 20, 20]) * 2
     metric = PointingGame()

@@ -4,7 +4,7 @@ import { App } from "./app.js";
 import { el } from "./dom.js";
 import { HttpStore } from "./store.js";
 
-const MARK = "p.sess.view=";
+const PART = "p.sess.view=";
 
 // TensorBoard keeps its own address in the hash of the page around; parts that it does not know stay untouched.
 function parts() {
@@ -16,10 +16,10 @@ function parts() {
 }
 
 const place = {
-  read: () => decodeURIComponent((parts().find((part) => part.startsWith(MARK)) || MARK).slice(MARK.length)),
+  read: () => decodeURIComponent((parts().find((part) => part.startsWith(PART)) || PART).slice(PART.length)),
   write: (text) => {
-    const others = parts().filter((part) => part && !part.startsWith(MARK));
-    const hash = [...others, ...(text ? [MARK + encodeURIComponent(text)] : [])].join("&");
+    const others = parts().filter((part) => part && !part.startsWith(PART));
+    const hash = [...others, ...(text ? [PART + encodeURIComponent(text)] : [])].join("&");
     try {
       window.parent.history.replaceState(window.parent.history.state, "", `#${hash}`);
     } catch {
