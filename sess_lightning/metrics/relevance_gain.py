@@ -17,7 +17,7 @@ class SymmetricRelevanceGain(PerturbationMetric):
 
     Both areas have one baseline and lie under `perturbation_curve(mode="deletion")`. A map without information scores
     0 in expectation, whatever the network's confidence and the baseline, since its order is as likely as the reverse;
-    of insertion minus deletion with two baselines (`sess/overall`) this does not hold. Where the steps divide the
+    insertion minus deletion with two baselines (`sess/overall`) need not. Where the steps divide the
     pixels, the value is that of insertion minus deletion with the same baseline for both.
 
     As input to `update` and `forward`, and arguments: as `InsertionAUC`, but `baseline=None` means zeros, the mean

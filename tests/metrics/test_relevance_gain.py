@@ -64,7 +64,6 @@ def test_least_first_is_most_first_backwards_with_ties_too(data):
 
 @pytest.mark.parametrize("baseline", ["zeros", "blur", NoisyLinearImputation(), torch.full((3, 1, 1), 0.5)])
 def test_random_maps_score_0_within_3_standard_errors(baseline):
-    """Not so insertion minus deletion with a baseline for each, by which confidence alone looks like skill."""
     data, draws = samples(1, seed=5), 150
     images = data["images"].expand(draws, -1, -1, -1)
     targets = data["targets"].expand(draws)
