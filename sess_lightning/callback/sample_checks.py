@@ -14,7 +14,7 @@ from sess_lightning.samples import Samples
 Note = tuple[str, str]
 
 _SLACK = 0.02  # of a side: by less a box may lie over the border in any data, by rounding or a small rotation
-# Boxes at least, and their share of all. By chance images that are cut out have 8 there and none on the other sides once
+# Boxes at least, and their share of all. By chance cut-out images have 8 there and none on the other sides once
 # in 250 sets of samples.
 _LEAST_OVER, _SHARE_OVER = 8, 0.2
 
