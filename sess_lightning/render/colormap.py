@@ -87,4 +87,5 @@ def overlay(image: Tensor, saliency: Tensor, opacity: float = 0.65) -> Tensor:
 @cache
 def _table() -> np.ndarray:
     """The 256 colours, `(256, 3)` uint8 sRGB, lowest first."""
-    return np.array([list(bytes.fromhex(colour)) for colour in json.loads(_TABLE.read_text())], dtype=np.uint8)
+    colours = json.loads(_TABLE.read_text(encoding="utf-8"))
+    return np.array([list(bytes.fromhex(colour)) for colour in colours], dtype=np.uint8)

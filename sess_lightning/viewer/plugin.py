@@ -147,7 +147,8 @@ class SESSPlugin(base_plugin.TBPlugin):
 
     def _record(self, words: Mapping[str, str]) -> Answer:
         record = self._asked(words)
-        return _json({"record": record.header(), "validations": record.validations()})
+        validations = record.validations()  # before the header, to which a new validation may add samples
+        return _json({"record": record.header(), "validations": validations})
 
     def _image(self, words: Mapping[str, str]) -> Answer:
         content = self._asked(words).image(_number(words, "sample"))

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,19 @@ def find_records(root: Path) -> dict[str, Path]:
         if number >= _MOST_FOLDERS:
             break
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        if HEADER in files:
+        here = _is_record(folder, files)
+        if here:
             path = Path(folder)
             name = path.relative_to(root).as_posix()
             found[_name(path) if name == "." else name] = path
-        if HEADER in files or folder.count(os.sep) - top >= _MOST_DEEP_FOLDERS:
+        if here or folder.count(os.sep) - top >= _MOST_DEEP_FOLDERS:
             inner.clear()  # below a record are its images and maps
     return dict(sorted(found.items()))
+
+
+def _is_record(folder: str, files: Collection[str]) -> bool:
+    """By its name, or by its files where it was renamed: other programs write files named `record.json`, too."""
+    return HEADER in files and ("_record" in os.path.basename(os.path.abspath(folder)) or LINES in files)
 
 
 class Record:
@@ -174,13 +180,13 @@ class Record:
         """Returns the content of a file that the record names; names that lead elsewhere are refused."""
         if not isinstance(name, str) or not allowed.fullmatch(name):
             raise self._damaged(where, f"names a file that a record cannot have: {_short(name)}")
-        folder = os.path.realpath(self.folder)  # unlike `Path.resolve` it takes links that run in a circle
-        if not Path(os.path.realpath(self.folder / name)).is_relative_to(folder):
-            raise self._damaged(name, "lies outside the record")
         return self._read(name)
 
     def _read(self, name: str) -> bytes:
         path = self.folder / name
+        folder = os.path.realpath(self.folder)  # unlike `Path.resolve` it takes links that run in a circle
+        if not Path(os.path.realpath(path)).is_relative_to(folder):
+            raise self._damaged(name, "lies outside the record")
         try:
             if path.exists() and not path.is_file():
                 raise self._damaged(name, "is no file")  # whoever opens a pipe waits for its writer

@@ -135,7 +135,8 @@ def _page(runs: Sequence[Mapping[str, Any]], pictures: Sequence[str]) -> Iterato
 
 def _run(record: Record, at: int, most: int) -> tuple[dict[str, Any], list[str]]:
     """Returns the numbers of a record, and the elements with its pictures."""
-    header, validations = record.header(), record.validations()
+    validations = record.validations()  # before the header, to which a new validation may add samples
+    header = record.header()
     numbers = evenly_thinned([one["number"] for one in validations if one.get("maps")], max(2, most))
     pictures = [
         _element(f"sess-image-{at}-{sample}", _base64(record.image(sample))) for sample in range(len(header["samples"]))

@@ -250,7 +250,7 @@ class TestEvolution:
     def test_save_dir_gets_them_instead(self, tmp_path):
         fit(tmp_path, callback(save_dir=str(tmp_path / "kept")), epochs=1)
         assert {path.name for path in (tmp_path / "kept").iterdir()} == {
-            "sess_maps", "sess_evolution.png", "sess_evolution.gif", "sess_record"
+            "sess_maps", "sess_evolution.png", "sess_evolution.gif", "sess_record", "sess_report.html"
         }  # fmt: skip
         assert not list((tmp_path / "board").rglob("*.gif"))
 

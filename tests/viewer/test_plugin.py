@@ -69,6 +69,27 @@ ROUTES = {
 
 
 class TestAnswers:
+    def test_a_validation_that_comes_meanwhile_has_its_samples(self, board, logs, monkeypatch):
+        """It may add a sample to the header before its line is there."""
+        folder, read = logs / "one" / "sess_record", module.Record.header
+        after = (folder / "record.json").read_text()
+        header = json.loads(after)
+        header["samples"] = header["samples"][:-1]
+        lines = (folder / "validations.jsonl").read_text()
+        (folder / "record.json").write_text(json.dumps(header))
+        (folder / "validations.jsonl").write_text("")
+
+        def written_after_the_first(record):
+            found = read(record)
+            (folder / "record.json").write_text(after)
+            (folder / "validations.jsonl").write_text(lines)
+            return found
+
+        monkeypatch.setattr(module.Record, "header", written_after_the_first)
+        answer = board("/record", **RUN).get_json()
+        named = {number for one in answer["validations"] for number in one["samples"]["sample"]}
+        assert all(number < len(answer["record"]["samples"]) for number in named)
+
     def test_runs_and_record(self, board, logs):
         answer = board("/runs").get_json()
         (run,) = answer["runs"]

@@ -292,6 +292,13 @@ class TestLinksAndOddFiles:
         with pytest.raises(DamagedRecord, match=r"maps/000000\.png lies outside the record"):
             Record(folder).maps(0)
 
+    @pytest.mark.parametrize("name", ["record.json", "validations.jsonl"])
+    def test_its_own_files_are_no_links_out_of_it(self, folder, name):
+        shutil.move(folder / name, folder.parent / name)
+        (folder / name).symlink_to(folder.parent / name)
+        with pytest.raises(DamagedRecord, match=f"{name} lies outside the record"):
+            all_of(Record(folder))
+
     def test_links_inside_and_to_the_record(self, folder, tmp_path):
         shutil.move(folder / "images", folder / "pictures")
         (folder / "images").symlink_to("pictures")
@@ -391,3 +398,12 @@ class TestFindRecords:
         for number in range(5):
             shutil.copytree(folder, folder.parent / f"a{number}")
         assert list(find_records(folder.parent)) == ["a0", "a1"]
+
+
+def test_a_record_json_of_another_program_hides_no_records(folder):
+    logs = folder.parent
+    (logs / "record.json").write_text("{}")
+    assert find_records(logs) == {"sess_record": folder}
+    folder.rename(logs / "mine")
+    assert find_records(logs) == {"mine": logs / "mine"}
+    assert find_records(logs / "mine") == {"mine": logs / "mine"}

@@ -35,7 +35,7 @@ class TestWholeOrNothing:
         write_report([written], out)
         old = out.read_bytes()
 
-        def half(records):
+        def half(*parts):
             yield "<!DOCTYPE html>"
             raise OSError(28, "No space left on device")
 

@@ -39,7 +39,7 @@ export class Gallery {
       el("span", { class: "group", role: "group", "aria-label": "Which samples" }, ...this.filters),
       label("class", this.cls), label("order", this.sort));
     this.count = el("output", { class: "count" });
-    this.legend = el("span", { class: "count" }, el("span", { class: "mark hit" }, "○"), " the highest point of the map lies on an object of the class, ",
+    this.legend = el("p", { class: "hint" }, el("span", { class: "mark hit" }, "○"), " the highest point of the map lies on an object of the class, ",
       el("span", { class: "mark miss" }, "✕"), " it does not. The number is the probability of the class.");
     this.list = el("div", { class: "tilelist" });
     this.node = el("section", { class: "gallery", "aria-label": "Samples" }, this.tools, this.choosing, this.count, this.legend, this.list);
