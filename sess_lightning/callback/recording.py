@@ -25,11 +25,10 @@ from sess_lightning.callback.sample_rows import picture_of
 from sess_lightning.callback.tracker import LoaderTracker
 from sess_lightning.metrics.objects import Objects, is_empty
 from sess_lightning.viewer.outlines import outlines
+from sess_lightning.viewer.reading import FORMAT, VERSION, Record
 from sess_lightning.viewer.record import (
-    FORMAT,
     KINDS,
     MOST_SAMPLES,
-    VERSION,
     RecordRow,
     RecordSample,
     RecordWriter,
@@ -72,6 +71,7 @@ class Recorder:
         self._samples: dict[tuple[Any, ...], RecordSample] = {}  # those received, by suffix, id and place
         self._folders: dict[str, Path] = {}
         self._writers: dict[str, RecordWriter] = {}
+        self._read: dict[Path, Record] = {}  # as the page read them last: the next time only new lines are read
         self._failed = self._appended = False
         self.page: Path | None = None
         self._unsent: Path | None = None
@@ -143,7 +143,7 @@ class Recorder:
         folders = [writer.folder for writer in self._writers.values()]
         page = self._parent / f"{versioned(self._stem('') + '_report', self._version)}.html"
         try:
-            write_report(folders, page)
+            write_report(folders, page, read=self._read)
             self.page = self._unsent = page
         except Exception as error:
             self._warn("the page of its record", error)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sess_lightning.metrics.objects import LocalisationMetric, Objects
+from sess_lightning.metrics.mask_overlap import MaskOverlapMetric
 from sess_lightning.metrics.saliency_input import check_masks, split_maps
 
 
@@ -49,7 +48,7 @@ def _score(saliency: Tensor, mask: Tensor) -> Tensor:
     return (a * m).sum() / ((a + m) / 2).square().sum()
 
 
-class AttentionIoU(LocalisationMetric):
+class AttentionIoU(MaskOverlapMetric):
     """Mean Attention-IoU of the maps and the objects of the explained class. Higher is better.
 
     Unlike `EnergyPointingGame` it wants the map to cover the object evenly: a single pixel on it scores low.
@@ -73,38 +72,5 @@ class AttentionIoU(LocalisationMetric):
         tensor(0.6667)
     """
 
-    skipped_state = "attention_iou_skipped"
-    attention_iou_sum: Tensor
-    attention_iou_total: Tensor
-    attention_iou_skipped: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._add_sum("attention_iou_sum")
-        self._add_count("attention_iou_total")
-        self._add_count("attention_iou_skipped")
-
-    def update(
-        self,
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        objects: Sequence[Objects | None] | None,
-        valid: Tensor | Sequence[bool] | None = None,
-    ) -> None:
-        """Add the scores of further samples; shapes are given in the docstring of the class.
-
-        Raises:
-            TypeError: if an argument is of a wrong type.
-            ValueError: naming the argument, what was expected and what came.
-        """
-        samples = self._judged(saliency, targets, objects, valid)
-        regions = [sample.objects.region(sample.saliency) for sample in samples]
-        scores = attention_iou([sample.saliency for sample in samples], regions)
-        counted = torch.isfinite(scores)
-        self._increase("attention_iou_sum", scores.nan_to_num().sum())
-        self._increase("attention_iou_total", counted.sum())
-        self._increase("attention_iou_skipped", (~counted).sum())
-
-    def compute(self) -> Tensor:
-        """Returns the mean score, a scalar in [0, 1]; NaN where no sample counted."""
-        return self.attention_iou_sum / self.attention_iou_total
+    state = "attention_iou"
+    _scores = staticmethod(attention_iou)

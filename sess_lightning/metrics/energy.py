@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sess_lightning.metrics.objects import LocalisationMetric, Objects
+from sess_lightning.metrics.mask_overlap import MaskOverlapMetric
 from sess_lightning.metrics.saliency_input import check_masks, split_maps
 
 
@@ -40,7 +39,7 @@ def pointing_energy(saliency: Tensor | Sequence[Tensor], masks: Tensor | Sequenc
     return torch.stack(shares) if shares else torch.zeros(0)
 
 
-class EnergyPointingGame(LocalisationMetric):
+class EnergyPointingGame(MaskOverlapMetric):
     """Mean share of the saliency on the objects of the explained class. Higher is better.
 
     Unlike `PointingGame` it looks at the whole map and needs no tolerance. Large objects score high by themselves: a
@@ -65,38 +64,5 @@ class EnergyPointingGame(LocalisationMetric):
         tensor(0.7500)
     """
 
-    skipped_state = "energy_skipped"
-    energy_sum: Tensor
-    energy_total: Tensor
-    energy_skipped: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._add_sum("energy_sum")
-        self._add_count("energy_total")
-        self._add_count("energy_skipped")
-
-    def update(
-        self,
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        objects: Sequence[Objects | None] | None,
-        valid: Tensor | Sequence[bool] | None = None,
-    ) -> None:
-        """Add the shares of further samples; shapes are given in the docstring of the class.
-
-        Raises:
-            TypeError: if an argument is of a wrong type.
-            ValueError: naming the argument, what was expected and what came.
-        """
-        samples = self._judged(saliency, targets, objects, valid)
-        regions = [sample.objects.region(sample.saliency) for sample in samples]
-        shares = pointing_energy([sample.saliency for sample in samples], regions)
-        counted = torch.isfinite(shares)
-        self._increase("energy_sum", shares.nan_to_num().sum())
-        self._increase("energy_total", counted.sum())
-        self._increase("energy_skipped", (~counted).sum())
-
-    def compute(self) -> Tensor:
-        """Returns the mean share, a scalar in [0, 1]; NaN where no sample counted."""
-        return self.energy_sum / self.energy_total
+    state = "energy"
+    _scores = staticmethod(pointing_energy)

@@ -25,30 +25,17 @@ class _PerturbationAUC(PerturbationMetric):
         self._add_sum(f"{self.mode}_curve", self.steps + 1)
         self._add_count(f"{self.mode}_total")
 
-    def update(
+    def _measure(
         self,
         predict: Callable[[Tensor], Any],
         images: Tensor | Sequence[Tensor],
         saliency: Tensor | Sequence[Tensor],
         targets: Tensor,
-        valid: Tensor | Sequence[bool] | None = None,
+        valid: Tensor | Sequence[bool] | None,
     ) -> None:
-        """Measure further samples; no samples change nothing.
-
-        Args:
-            predict: as for `perturbation_curve`, and likewise `images`, `saliency` and `targets`.
-            images: see there.
-            saliency: see there.
-            targets: see there.
-            valid: `(B,)` bool, e.g. `SESSResult.valid`: pixels of an image whose map carries no information (False)
-                change in a fixed random order; NaN and infinity count as the worst. `None`: as `perturbation_curve`.
-        """
-        if len(images) == len(saliency) == len(targets) == 0:
-            return
         areas = []
-        for group in self._curves(predict, images, saliency, targets, valid, self.mode):
-            if valid is not None:
-                group = torch.where(group.isfinite(), group, 0.0 if self.higher_is_better else 1.0)
+        worst = 0.0 if self.higher_is_better else 1.0
+        for group in self._curves(predict, images, saliency, targets, valid, self.mode, worst=worst):
             curve = F.interpolate(group[None], size=self.steps + 1, mode="linear", align_corners=True)[0]
             areas.append(area_under_curve(group))
             self._increase(f"{self.mode}_sum", areas[-1].sum())

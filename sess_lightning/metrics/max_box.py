@@ -171,13 +171,23 @@ def threshold_grid(thresholds: int | Sequence[float]) -> Tensor:
     )
 
 
+def thresholds_reached(saliency: Tensor, grid: Tensor) -> Tensor:
+    """Returns how many thresholds each pixel of a finite map `(H, W)` reaches once it is min-max normalised.
+
+    Args:
+        saliency: a constant map becomes 0.
+        grid: `(T,)`, ascending.
+    """
+    low, high = saliency.aminmax()
+    normalised = (saliency - low) / (high - low) if high > low else torch.zeros_like(saliency)
+    return torch.bucketize(normalised, grid.to(normalised), right=True)
+
+
 def _map_ious(saliency: Tensor, boxes: Tensor, grid: Tensor, only_largest: bool) -> Tensor:
     """Returns the best IoU at each threshold `(T,)` for one map `(H, W)` and its pixel boxes `(M, 4)`."""
     if not torch.isfinite(saliency).all():
         return torch.full((len(grid),), torch.nan)
-    low, high = saliency.aminmax()
-    normalised = (saliency - low) / (high - low) if high > low else torch.zeros_like(saliency)
-    levels = torch.bucketize(normalised, grid.to(normalised), right=True) - 1  # level t: at or above threshold t
+    levels = thresholds_reached(saliency, grid) - 1  # level t: at or above threshold t
     best = torch.zeros(len(grid))
     for level, found, areas in boxes_by_level(levels):
         if only_largest:

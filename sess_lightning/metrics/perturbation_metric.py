@@ -94,6 +94,39 @@ class PerturbationMetric(SaliencyMetric):
     def _add_states(self) -> None:
         """Register the states, of names that no other class has."""
 
+    def update(
+        self,
+        predict: Callable[[Tensor], Any],
+        images: Tensor | Sequence[Tensor],
+        saliency: Tensor | Sequence[Tensor],
+        targets: Tensor,
+        valid: Tensor | Sequence[bool] | None = None,
+    ) -> None:
+        """Measure further samples; no samples change nothing.
+
+        Args:
+            predict: as for `perturbation_curve`, and likewise `images`, `saliency` and `targets`.
+            images: see there.
+            saliency: see there.
+            targets: see there.
+            valid: `(B,)` bool, e.g. `SESSResult.valid`: pixels of an image whose map carries no information (False)
+                change in a fixed random order; NaN and infinity count as the worst. `None`: as `perturbation_curve`.
+        """
+        if len(images) == len(saliency) == len(targets) == 0:
+            return
+        self._measure(predict, images, saliency, targets, valid)
+
+    @abstractmethod
+    def _measure(
+        self,
+        predict: Callable[[Tensor], Any],
+        images: Tensor | Sequence[Tensor],
+        saliency: Tensor | Sequence[Tensor],
+        targets: Tensor,
+        valid: Tensor | Sequence[bool] | None,
+    ) -> None:
+        """Add at least one sample to the states, and set `last_areas`."""
+
     def _curves(
         self,
         predict: Callable[[Tensor], Any],
@@ -103,8 +136,12 @@ class PerturbationMetric(SaliencyMetric):
         valid: Tensor | Sequence[bool] | None,
         mode: Mode,
         order: Order = "most",
+        worst: float = 0.0,
     ) -> list[Tensor]:
-        """Returns curves as groups `(N, points)` of samples in their order; a random order where `valid` is False."""
+        """Returns curves as groups `(N, points)` of samples in their order; a random order where `valid` is False.
+
+        With `valid`, a probability that is not finite becomes `worst`.
+        """
         options: dict[str, Any] = {
             "mode": mode,
             "steps": self.steps,
@@ -116,6 +153,19 @@ class PerturbationMetric(SaliencyMetric):
             "activation": self.activation,
             "order": order,
         }
+        curves = self._shared(predict, images, saliency, targets, valid, options)
+        return curves if valid is None else [torch.where(one.isfinite(), one, worst) for one in curves]
+
+    def _shared(
+        self,
+        predict: Callable[[Tensor], Any],
+        images: Tensor | Sequence[Tensor],
+        saliency: Tensor | Sequence[Tensor],
+        targets: Tensor,
+        valid: Tensor | Sequence[bool] | None,
+        options: dict[str, Any],
+    ) -> list[Tensor]:
+        """Returns curves that were measured before inside `shared_curves`, or measures them."""
         inputs = (predict, images, saliency, targets, valid)
         known = _known.get()
         for one in known or ():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sess_lightning.metrics.max_box import threshold_grid
+from sess_lightning.metrics.max_box import threshold_grid, thresholds_reached
 from sess_lightning.metrics.objects import LocalisationMetric, Objects
 from sess_lightning.metrics.saliency_input import check_masks, split_maps
 
@@ -59,9 +59,7 @@ def _histograms(maps: Sequence[Tensor], masks: Sequence[Tensor], grid: Tensor) -
     for one, mask in zip(maps, masks, strict=True):
         if not torch.isfinite(one).all():
             continue
-        low, high = one.aminmax()
-        normalised = (one - low) / (high - low) if high > low else torch.zeros_like(one)
-        reached = torch.bucketize(normalised, grid.to(normalised), right=True)
+        reached = thresholds_reached(one, grid)
         counts += torch.bincount((reached + bins * mask).flatten(), minlength=2 * bins).view(2, bins).cpu()
         used += 1
     return counts, used

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from sess_lightning.metrics.objects import LocalisationMetric, Objects
+from sess_lightning.metrics.mask_overlap import MaskOverlapMetric
 from sess_lightning.metrics.saliency_input import check_masks, split_maps
 
 
@@ -51,7 +50,7 @@ def _share(saliency: Tensor, mask: Tensor) -> Tensor:
     return ((above & mask).sum() + places * (tied & mask).sum() / tied.sum()).to(saliency.dtype) / count
 
 
-class RelevanceRankAccuracy(LocalisationMetric):
+class RelevanceRankAccuracy(MaskOverlapMetric):
     """Mean share of the most salient pixels on the objects of the explained class. Higher is better.
 
     As many pixels of the map are looked at as the objects have. Unlike `EnergyPointingGame` it does not depend on the
@@ -77,38 +76,5 @@ class RelevanceRankAccuracy(LocalisationMetric):
         tensor(0.5000)
     """
 
-    skipped_state = "rank_skipped"
-    rank_sum: Tensor
-    rank_total: Tensor
-    rank_skipped: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._add_sum("rank_sum")
-        self._add_count("rank_total")
-        self._add_count("rank_skipped")
-
-    def update(
-        self,
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        objects: Sequence[Objects | None] | None,
-        valid: Tensor | Sequence[bool] | None = None,
-    ) -> None:
-        """Add the shares of further samples; shapes are given in the docstring of the class.
-
-        Raises:
-            TypeError: if an argument is of a wrong type.
-            ValueError: naming the argument, what was expected and what came.
-        """
-        samples = self._judged(saliency, targets, objects, valid)
-        regions = [sample.objects.region(sample.saliency) for sample in samples]
-        shares = relevance_rank_accuracy([sample.saliency for sample in samples], regions)
-        counted = torch.isfinite(shares)
-        self._increase("rank_sum", shares.nan_to_num().sum())
-        self._increase("rank_total", counted.sum())
-        self._increase("rank_skipped", (~counted).sum())
-
-    def compute(self) -> Tensor:
-        """Returns the mean share, a scalar in [0, 1]; NaN where no sample counted."""
-        return self.rank_sum / self.rank_total
+    state = "rank"
+    _scores = staticmethod(relevance_rank_accuracy)

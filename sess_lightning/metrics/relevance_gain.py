@@ -46,30 +46,17 @@ class SymmetricRelevanceGain(PerturbationMetric):
         self._add_sum("srg_sum")
         self._add_count("srg_total")
 
-    def update(
+    def _measure(
         self,
         predict: Callable[[Tensor], Any],
         images: Tensor | Sequence[Tensor],
         saliency: Tensor | Sequence[Tensor],
         targets: Tensor,
-        valid: Tensor | Sequence[bool] | None = None,
+        valid: Tensor | Sequence[bool] | None,
     ) -> None:
-        """Measure further samples; no samples change nothing.
-
-        Args:
-            predict: as for `perturbation_curve`, and likewise `images`, `saliency` and `targets`.
-            images: see there.
-            saliency: see there.
-            targets: see there.
-            valid: `(B,)` bool, see the docstring of the class; `None`: as `perturbation_curve`.
-        """
-        if len(images) == len(saliency) == len(targets) == 0:
-            return
-        most, least = (
-            self._curves(predict, images, saliency, targets, valid, "deletion", order) for order in ("most", "least")
-        )
-        if valid is not None:
-            most, least = [one.nan_to_num(nan=1.0) for one in most], [one.nan_to_num(nan=0.0) for one in least]
+        given = (predict, images, saliency, targets, valid)
+        most = self._curves(*given, mode="deletion", order="most", worst=1.0)
+        least = self._curves(*given, mode="deletion", order="least", worst=0.0)
         gains = [area_under_curve(low) - area_under_curve(high) for low, high in zip(least, most, strict=True)]
         self.last_areas = torch.cat(gains)
         self._increase("srg_sum", self.last_areas.sum())

@@ -146,9 +146,7 @@ class SESSPlugin(base_plugin.TBPlugin):
         return _json({"runs": runs, "logdir": self._logdir})
 
     def _record(self, words: Mapping[str, str]) -> Answer:
-        record = self._asked(words)
-        validations = record.validations()  # before the header, to which a new validation may add samples
-        return _json({"record": record.header(), "validations": validations})
+        return self._asked(words).as_json().encode(), _KINDS[".json"]
 
     def _image(self, words: Mapping[str, str]) -> Answer:
         content = self._asked(words).image(_number(words, "sample"))

@@ -11,8 +11,9 @@ import math
 import os
 import re
 from collections.abc import Callable, Collection
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sess_lightning.viewer.checks import MOST_DEEP, is_deep, wrong_in_header, wrong_in_line, wrong_in_scores
 
@@ -63,8 +64,53 @@ def _is_record(folder: str, files: Collection[str]) -> bool:
     return HEADER in files and ("_record" in os.path.basename(os.path.abspath(folder)) or LINES in files)
 
 
+class Line(NamedTuple):
+    """A line of `validations.jsonl`: what finds its files, and its text.
+
+    Attributes:
+        number: of the validation.
+        step: of the training.
+        samples: how many it has.
+        has_maps: whether it can be shown.
+        maps: file of its maps, as the line names it.
+        scores: file of its patch scores, likewise.
+        text: the line as JSON that browsers read, in ASCII; parsed it takes ten times the memory.
+    """
+
+    number: int
+    step: int
+    samples: int
+    has_maps: bool
+    maps: Any
+    scores: Any
+    text: str
+
+
+class _Checked(NamedTuple):
+    """How far `validations.jsonl` was read.
+
+    Attributes:
+        size: bytes of the lines.
+        digest: of these bytes.
+        total: lines, also those that others supersede.
+        samples: in the header that they were held against.
+        kept: lines that no other supersedes.
+    """
+
+    size: int
+    digest: bytes
+    total: int
+    samples: int
+    kept: list[Line]
+
+
+_NOTHING = _Checked(0, sha256().digest(), 0, 0, [])
+
+
 class Record:
     """The record of a run. What was read is kept until its file changes; it is not to be changed.
+
+    Lines that were read before are not read again when others come behind them.
 
     Args:
         folder: of the record.
@@ -73,6 +119,8 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self._known: dict[str, tuple[str, Any]] = {}  # by file: its stamp and what was read from it
+        self._checked = _NOTHING
+        self._parsed_lines: tuple[list[Line], list[dict[str, Any]]] = [], []
 
     def stamp(self) -> str:
         """Returns a text that changes whenever a validation was added."""
@@ -100,29 +148,69 @@ class Record:
         return header
 
     def validations(self) -> list[dict[str, Any]]:
-        """Returns the validations in order, without those that a resumed training went over again.
+        """Returns the validations in order, see `lines`.
+
+        Raises:
+            DamagedRecord: if a line is not as it should be.
+        """
+        lines = self.lines()
+        if self._parsed_lines[0] is not lines:
+            self._parsed_lines = lines, [json.loads(line.text) for line in lines]
+        return self._parsed_lines[1]
+
+    def lines(self) -> list[Line]:
+        """Returns a line a validation, in order, without those that a resumed training went over again.
 
         Raises:
             DamagedRecord: if a line is not as it should be. A last line without its end is left out.
         """
-        return self._once(LINES, self._validations)
+        return self._once(LINES, self._lines)
 
-    def _validations(self) -> list[dict[str, Any]]:
+    def _lines(self) -> list[Line]:
         if not os.path.lexists(self.folder / LINES):
             return []
-        whole, _, _ = self._read(LINES).rpartition(b"\n")
+        content = self._read(LINES)
+        content = content[: content.rfind(b"\n") + 1]
         samples = len(self.header()["samples"])
-        kept: list[dict[str, Any]] = []
-        for at, line in enumerate(whole.split(b"\n") if whole else (), 1):
-            name = f"line {at} of {LINES}"
-            validation = self._parsed(name, line)
-            self._refuse(name, wrong_in_line(validation, samples))
-            while kept and kept[-1]["step"] >= validation["step"]:  # its steps grow, so all of these come last
-                kept.pop()
-            if kept and kept[-1]["number"] >= validation["number"]:
-                raise self._damaged(name, "has a number that is not above the one before")
-            kept.append(validation)
+        before = self._checked
+        same = sha256(content[: before.size]).digest() == before.digest and before.samples <= samples
+        before = before if same and before.size <= len(content) else _NOTHING
+        kept, total = list(before.kept), before.total
+        for line in content[before.size :].split(b"\n")[:-1]:
+            total += 1
+            self._add(kept, f"line {total} of {LINES}", line, samples)
+        self._checked = _Checked(len(content), sha256(content).digest(), total, samples, kept)
         return kept
+
+    def _add(self, kept: list[Line], name: str, line: bytes, samples: int) -> None:
+        """Check a line and put it behind those that it does not supersede."""
+        parsed = self._parsed(name, line)
+        self._refuse(name, wrong_in_line(parsed, samples))
+        while kept and kept[-1].step >= parsed["step"]:  # its steps grow, so all of these come last
+            kept.pop()
+        if kept and kept[-1].number >= parsed["number"]:
+            raise self._damaged(name, "has a number that is not above the one before")
+        kept.append(
+            Line(
+                number=parsed["number"],
+                step=parsed["step"],
+                samples=len(parsed["samples"]["sample"]),
+                has_maps=bool(parsed.get("maps")),
+                maps=(parsed.get("maps") or {}).get("file"),
+                scores=parsed.get("scores"),
+                text=json.dumps(parsed, separators=(",", ":")),
+            )
+        )
+
+    def as_json(self, **more: Any) -> str:
+        """Returns one JSON object in ASCII: `record`, the header, `validations`, a list, and what else is given.
+
+        Raises:
+            DamagedRecord: see `header` and `lines`.
+        """
+        lines = self.lines()  # before the header, to which a new validation may add samples
+        rest = json.dumps({**more, "record": self.header()}, separators=(",", ":"))
+        return f'{rest[:-1]},"validations":[{",".join(line.text for line in lines)}]}}'
 
     def image(self, sample: int) -> bytes:
         """Returns the file of a sample's image.
@@ -141,7 +229,7 @@ class Record:
         Raises:
             DamagedRecord: if there is no such validation or file.
         """
-        return self._file(LINES, (self._validation(number).get("maps") or {}).get("file"), _MAPS)
+        return self._file(LINES, self._line(number).maps, _MAPS)
 
     def scores(self, number: int) -> bytes:
         """Returns the JSON with the patch scores of a validation; empty where it has none.
@@ -149,12 +237,12 @@ class Record:
         Raises:
             DamagedRecord: if there is no such validation or file.
         """
-        validation = self._validation(number)
-        name = validation.get("scores")
+        line = self._line(number)
+        name = line.scores
         if name is None:
             return b""
         content = self._parsed(name, self._file(LINES, name, _SCORES))
-        self._refuse(name, wrong_in_scores(content, len(validation["samples"]["sample"])))
+        self._refuse(name, wrong_in_scores(content, line.samples))
         return json.dumps({"scores": content["scores"]}, separators=(",", ":")).encode()
 
     def _once(self, name: str, read: Callable[[], Any]) -> Any:
@@ -170,9 +258,9 @@ class Record:
             return "none"
         return f"{status.st_size}-{status.st_mtime_ns}"
 
-    def _validation(self, number: int) -> dict[str, Any]:
-        for one in self.validations():
-            if one["number"] == number:
+    def _line(self, number: int) -> Line:
+        for one in self.lines():
+            if one.number == number:
                 return one
         raise self._damaged(LINES, f"has no validation {_short(number)}")
 

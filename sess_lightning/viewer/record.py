@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from sess_lightning.viewer.files import append_line, as_json, write_whole
+from sess_lightning.viewer.reading import HEADER, LINES, DamagedRecord, Record
 from sess_lightning.viewer.tiles import Tile, drift, packed
 
-FORMAT, VERSION = "sess_record", 1
 MOST_SAMPLES = 64
 """Samples of a loader that are recorded, over all processes."""
 
@@ -157,7 +157,7 @@ class RecordWriter:
         (line, latest), self._pending = self._pending, None
         line |= {"time": time.time(), "values": _plain(values), "intervals": _plain(intervals)}
         order = ("number", "epoch", "step", "time", "values", "intervals", "samples", "maps", "scores")
-        append_line(self.folder / "validations.jsonl", as_json({name: line[name] for name in order}))
+        append_line(self.folder / LINES, as_json({name: line[name] for name in order}))
         self._number, self._latest = self._number + 1, latest
         return True
 
@@ -168,7 +168,7 @@ class RecordWriter:
             write_whole(self.folder / name, data)
             del self._pictures[name]
         if self._described < len(self._content["samples"]):
-            write_whole(self.folder / "record.json", as_json(self._content).encode())
+            write_whole(self.folder / HEADER, as_json(self._content).encode())
             self._described = len(self._content["samples"])
 
     def _numbered(self, row: RecordRow) -> int:
@@ -202,12 +202,9 @@ class RecordWriter:
 def read_record(folder: Path) -> dict[str, Any] | None:
     """What `record.json` of a folder holds; `None` where there is none of this version that can be continued."""
     try:
-        content = json.loads((folder / "record.json").read_bytes())
-        fits = content["format"] == FORMAT and content["version"] == VERSION
-        whole = all("id" in one and "windows" in one for one in content["samples"]) and len(content["windows"]) >= 0
-    except (OSError, ValueError, KeyError, TypeError):
+        return Record(folder).header()
+    except DamagedRecord:
         return None
-    return content if fits and whole else None
 
 
 def claim_folders(parent: Path, names: Mapping[str, Sequence[RecordRow]], resumed: bool) -> tuple[list[Path], int]:
@@ -261,7 +258,7 @@ def _follows(folder: Path, rows: Sequence[RecordRow]) -> bool:
 def _lines(folder: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of `validations.jsonl` that can be read."""
     try:
-        data = (folder / "validations.jsonl").read_bytes()
+        data = (folder / LINES).read_bytes()
     except OSError:
         return
     for line in data.split(b"\n")[:-1]:

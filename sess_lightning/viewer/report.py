@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+from sess_lightning.viewer.files import write_parts
 from sess_lightning.viewer.reading import DamagedRecord, Record
 
 MOST_VALIDATIONS = 48
@@ -24,13 +24,16 @@ _EXPORT = re.compile(r"^export (?=(async )?(function|class|const|let) )", re.MUL
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def write_report(folders: Sequence[Path], out: Path, need_one: bool = False) -> dict[Path, str]:
+def write_report(
+    folders: Sequence[Path], out: Path, need_one: bool = False, read: dict[Path, Record] | None = None
+) -> dict[Path, str]:
     """Write a report of records; the file is there whole or not at all.
 
     Args:
         folders: of the records, see docs/record.md. One that is damaged is named in the page; the others are shown.
         out: the HTML file; one that is there is replaced.
         need_one: write nothing where all records are damaged.
+        read: records by folder as an earlier call has left them here: of these only new lines are read.
 
     Returns:
         What is wrong with each record that is damaged.
@@ -39,20 +42,14 @@ def write_report(folders: Sequence[Path], out: Path, need_one: bool = False) -> 
         DamagedRecord: with `need_one`, if all are damaged; it says what is wrong with the first.
         OSError: if the file cannot be written.
     """
-    records = _named(folders)
-    runs, pictures = _runs(records)
-    damaged = {records[run["name"]]: run["error"] for run in runs if run["error"] is not None}
+    named = _named(folders)
+    read = {} if read is None else read
+    runs, pictures, damaged = _runs({name: read.setdefault(one, Record(one)) for name, one in named.items()})
     if need_one and len(damaged) == len(runs):
         raise DamagedRecord(next(iter(damaged.values()), "There is no record."))
-    new = out.with_name(f".{out.name}.{os.getpid()}.new")
-    try:
-        # Half a character, which JSON can name and UTF-8 cannot hold, becomes what JSON says for it.
-        with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.writelines(_page(runs, pictures))
-        os.replace(new, out)
-    finally:
-        new.unlink(missing_ok=True)
-    return damaged
+    # Half a character, which JSON can name and UTF-8 cannot hold, becomes what JSON says for it.
+    write_parts(out, (part.encode("utf-8", "backslashreplace") for part in _page(runs, pictures)))
+    return {named[name]: error for name, error in damaged.items()}
 
 
 def bundle() -> str:
@@ -107,55 +104,54 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
     return dict(zip(names, map(Path, folders), strict=True))
 
 
-def _runs(records: Mapping[str, Path]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Returns what the page tells of each record, and the elements with the pictures of those that are whole."""
-    runs: list[dict[str, Any]] = []
+def _runs(records: Mapping[str, Record]) -> tuple[list[str], list[str], dict[str, str]]:
+    """Returns what the page tells of each record, as JSON, the elements with pictures, and what is wrong, by name."""
+    runs: list[str] = []
     heavy: list[str] = []
-    for at, (name, folder) in enumerate(records.items()):
+    damaged: dict[str, str] = {}
+    for at, (name, record) in enumerate(records.items()):
         try:
-            run, pictures = _run(Record(folder), at, MOST_VALIDATIONS // max(1, len(records)))
+            run, pictures = _run(name, record, at, MOST_VALIDATIONS // max(1, len(records)))
         except (DamagedRecord, UnicodeDecodeError) as error:  # the second: of patch scores
-            run, pictures = {"error": str(error)}, []
-        runs.append({"name": name, "error": None, **run})
+            damaged[name] = str(error)
+            run, pictures = json.dumps({"name": name, "error": damaged[name]}), []
+        runs.append(run)
         heavy += pictures
-    return runs, heavy
+    return runs, heavy, damaged
 
 
-def _page(runs: Sequence[Mapping[str, Any]], pictures: Sequence[str]) -> Iterator[str]:
+def _page(runs: Sequence[str], pictures: Sequence[str]) -> Iterator[str]:
     """Yields the parts of the page."""
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>SESS</title>\n'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
     yield f"<style>\n{_source('style.css')}</style>\n</head>\n<body>\n"
     yield _element("sess-colours", _source("colormap.json"))
-    yield _element("sess-data", _json({"runs": runs}))
+    yield _element("sess-data", f'{{"runs":[{",".join(runs)}]}}')
     yield from pictures
     yield f"<script>\n(() => {{\n{bundle()}\nshowReport();\n}})();\n</script>\n</body>\n</html>\n"
 
 
-def _run(record: Record, at: int, most: int) -> tuple[dict[str, Any], list[str]]:
-    """Returns the numbers of a record, and the elements with its pictures."""
-    validations = record.validations()  # before the header, to which a new validation may add samples
-    header = record.header()
-    numbers = evenly_thinned([one["number"] for one in validations if one.get("maps")], max(2, most))
+def _run(name: str, record: Record, at: int, most: int) -> tuple[str, list[str]]:
+    """Returns the numbers of a record as JSON, and the elements with its pictures."""
+    numbers = evenly_thinned([line.number for line in record.lines() if line.has_maps], max(2, most))
+    run = record.as_json(name=name, error=None, withMaps=numbers)
+    # After it, as a new validation may add samples: all that are named have their image.
     pictures = [
-        _element(f"sess-image-{at}-{sample}", _base64(record.image(sample))) for sample in range(len(header["samples"]))
+        _element(f"sess-image-{at}-{sample}", _base64(record.image(sample)))
+        for sample in range(len(record.header()["samples"]))
     ]
     for number in numbers:
         pictures.append(_element(f"sess-maps-{at}-{number}", _base64(record.maps(number))))
         scores = record.scores(number)
         if scores:
             pictures.append(_element(f"sess-scores-{at}-{number}", scores.decode("utf-8")))
-    return {"record": header, "validations": validations, "withMaps": numbers}, pictures
+    return run, pictures
 
 
 def _element(name: str, content: str) -> str:
     """A script element that the browser does not run; what stands in it cannot end it."""
     return f'<script type="text/plain" id="{name}">{content.replace("<", chr(92) + "u003c")}</script>\n'
-
-
-def _json(content: Any) -> str:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def _base64(content: bytes) -> str:

@@ -341,7 +341,7 @@ class TestFailures:
     def test_a_page_that_fails(self, tmp_path, monkeypatch):
         calls = []
 
-        def write_report(folders, out):
+        def write_report(folders, out, **options):
             calls.append(([folder.name for folder in folders], out))
             assert all(whole_lines(folder) for folder in folders)
             if len(calls) > 1:
