@@ -146,7 +146,7 @@ class SESSPlugin(base_plugin.TBPlugin):
         return _json({"runs": runs, "logdir": self._logdir})
 
     def _record(self, words: Mapping[str, str]) -> Answer:
-        return self._asked(words).as_json().encode(), _KINDS[".json"]
+        return "".join(self._asked(words).as_json()).encode(), _KINDS[".json"]
 
     def _image(self, words: Mapping[str, str]) -> Answer:
         content = self._asked(words).image(_number(words, "sample"))

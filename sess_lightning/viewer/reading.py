@@ -74,7 +74,7 @@ class Line(NamedTuple):
         has_maps: whether it can be shown.
         maps: file of its maps, as the line names it.
         scores: file of its patch scores, likewise.
-        text: the line as JSON that browsers read, in ASCII; parsed it takes ten times the memory.
+        text: the line as JSON that browsers read, see `Record.as_json`; parsed it takes ten times the memory.
     """
 
     number: int
@@ -198,19 +198,24 @@ class Record:
                 has_maps=bool(parsed.get("maps")),
                 maps=(parsed.get("maps") or {}).get("file"),
                 scores=parsed.get("scores"),
-                text=json.dumps(parsed, separators=(",", ":")),
+                text=_in_ascii(parsed),
             )
         )
 
-    def as_json(self, **more: Any) -> str:
-        """Returns one JSON object in ASCII: `record`, the header, `validations`, a list, and what else is given.
+    def as_json(self, **more: Any) -> list[str]:
+        """Returns parts of one JSON object: `record`, the header, `validations`, a list, and what else is given.
+
+        They are many, and mostly those of the last call: joined they would be copied. All is ASCII without `<`, so that
+        an element of a page can hold it.
 
         Raises:
             DamagedRecord: see `header` and `lines`.
         """
         lines = self.lines()  # before the header, to which a new validation may add samples
-        rest = json.dumps({**more, "record": self.header()}, separators=(",", ":"))
-        return f'{rest[:-1]},"validations":[{",".join(line.text for line in lines)}]}}'
+        parts = [_in_ascii({**more, "record": self.header()})[:-1], ',"validations":[']
+        for number, line in enumerate(lines):
+            parts += ["," if number else "", line.text]
+        return [*parts, "]}"]
 
     def image(self, sample: int) -> bytes:
         """Returns the file of a sample's image.
@@ -305,6 +310,10 @@ class Record:
 
 def _name(folder: Path) -> str:
     return os.path.basename(os.path.realpath(folder))
+
+
+def _in_ascii(content: Any) -> str:
+    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")  # it stands in texts only
 
 
 def _finite(text: str) -> float | None:

@@ -104,9 +104,9 @@ def _named(folders: Sequence[Path]) -> dict[str, Path]:
     return dict(zip(names, map(Path, folders), strict=True))
 
 
-def _runs(records: Mapping[str, Record]) -> tuple[list[str], list[str], dict[str, str]]:
-    """Returns what the page tells of each record, as JSON, the elements with pictures, and what is wrong, by name."""
-    runs: list[str] = []
+def _runs(records: Mapping[str, Record]) -> tuple[list[list[str]], list[str], dict[str, str]]:
+    """Returns by record the parts of its JSON, all elements with pictures, and by name what is wrong."""
+    runs: list[list[str]] = []
     heavy: list[str] = []
     damaged: dict[str, str] = {}
     for at, (name, record) in enumerate(records.items()):
@@ -114,26 +114,30 @@ def _runs(records: Mapping[str, Record]) -> tuple[list[str], list[str], dict[str
             run, pictures = _run(name, record, at, MOST_VALIDATIONS // max(1, len(records)))
         except (DamagedRecord, UnicodeDecodeError) as error:  # the second: of patch scores
             damaged[name] = str(error)
-            run, pictures = json.dumps({"name": name, "error": damaged[name]}), []
+            run, pictures = [_escaped(json.dumps({"name": name, "error": damaged[name]}))], []
         runs.append(run)
         heavy += pictures
     return runs, heavy, damaged
 
 
-def _page(runs: Sequence[str], pictures: Sequence[str]) -> Iterator[str]:
+def _page(runs: Sequence[Sequence[str]], pictures: Sequence[str]) -> Iterator[str]:
     """Yields the parts of the page."""
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>SESS</title>\n'
     yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
     yield f"<style>\n{_source('style.css')}</style>\n</head>\n<body>\n"
     yield _element("sess-colours", _source("colormap.json"))
-    yield _element("sess-data", f'{{"runs":[{",".join(runs)}]}}')
+    yield '<script type="text/plain" id="sess-data">{"runs":['
+    for number, run in enumerate(runs):
+        yield "," if number else ""
+        yield from run
+    yield "]}</script>\n"
     yield from pictures
     yield f"<script>\n(() => {{\n{bundle()}\nshowReport();\n}})();\n</script>\n</body>\n</html>\n"
 
 
-def _run(name: str, record: Record, at: int, most: int) -> tuple[str, list[str]]:
-    """Returns the numbers of a record as JSON, and the elements with its pictures."""
+def _run(name: str, record: Record, at: int, most: int) -> tuple[list[str], list[str]]:
+    """Returns the numbers of a record as parts of JSON, and the elements with its pictures."""
     numbers = evenly_thinned([line.number for line in record.lines() if line.has_maps], max(2, most))
     run = record.as_json(name=name, error=None, withMaps=numbers)
     # After it, as a new validation may add samples: all that are named have their image.
@@ -151,7 +155,12 @@ def _run(name: str, record: Record, at: int, most: int) -> tuple[str, list[str]]
 
 def _element(name: str, content: str) -> str:
     """A script element that the browser does not run; what stands in it cannot end it."""
-    return f'<script type="text/plain" id="{name}">{content.replace("<", chr(92) + "u003c")}</script>\n'
+    return f'<script type="text/plain" id="{name}">{_escaped(content)}</script>\n'
+
+
+def _escaped(json_text: str) -> str:
+    """JSON that can stand in an element: `<` occurs in its texts only."""
+    return json_text.replace("<", "\\u003c")
 
 
 def _base64(content: bytes) -> str:

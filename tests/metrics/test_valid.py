@@ -5,7 +5,14 @@ import pytest
 import torch
 from scipy.integrate import trapezoid
 
-from sess_lightning.metrics import DeletionAUC, EnergyPointingGame, InsertionAUC, MaxBoxAccuracy, PointingGame
+from sess_lightning.metrics import (
+    DeletionAUC,
+    EnergyPointingGame,
+    InsertionAUC,
+    MaxBoxAccuracy,
+    PointingGame,
+    SymmetricRelevanceGain,
+)
 from tests.helpers.metric_cases import CASES, boxed, numpy_curve, samples, select
 
 WITH_VALID = ("insertion", "deletion", "pointing", "energy", "max_box")
@@ -102,6 +109,15 @@ def test_each_probability_that_is_none_counts_as_the_worst(metric_class, worst, 
     tolerance = {"rtol": 0, "atol": 1e-2 if dtype.itemsize == 2 else 1e-6}
     torch.testing.assert_close(metric.mean_curve(), expected, **tolerance)
     assert float(metric.compute()) == pytest.approx(float(torch.trapezoid(expected, dx=0.25)), abs=tolerance["atol"])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_the_worst_for_the_relevance_gain(value):
+    """Two of five points of each curve: 1 where the class should be gone, 0 where it should still be there."""
+    metric = SymmetricRelevanceGain(steps=4, activation=None, batch_size=8)
+    image, order = torch.ones(1, 1, 8, 8), torch.arange(64.0).view(1, 8, 8)
+    metric.update(at_every_other_step(value, torch.float32), image, order, torch.tensor([0]), valid=[True])
+    assert float(metric.compute()) == pytest.approx(-2 * 0.25)
 
 
 def test_an_invalid_map_misses_even_an_object_everywhere():

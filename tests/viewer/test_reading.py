@@ -126,6 +126,40 @@ class TestFollowing:
         assert record.stamp() != stamp
         assert [one["number"] for one in record.validations()] == [0, 1, 2, 3]
 
+    def test_only_lines_that_are_new_are_read(self, script, folder, monkeypatch):
+        record = Record(folder)
+        record.lines()
+        seen, parsed = [], Record._parsed
+
+        def noted(self, name, content):
+            seen.append(name)
+            return parsed(self, name, content)
+
+        monkeypatch.setattr(Record, "_parsed", noted)
+        script.append(folder, 3)
+        assert [line.number for line in record.lines()] == [0, 1, 2, 3]
+        assert seen == ["line 4 of validations.jsonl"]
+
+    @pytest.mark.parametrize("longer", [False, True])
+    def test_lines_that_were_changed_are_read_anew(self, script, folder, longer):
+        record = Record(folder)
+        record.lines()
+        if longer:
+            script.append(folder, 3)
+        file = folder / "validations.jsonl"
+        file.write_bytes(file.read_bytes().replace(b'"epoch": 1', b'"epoch": 7', 1))
+        os.utime(file, ns=(1, 1))
+        assert [one["epoch"] for one in record.validations()] == [0, 7, 2, 3][: 3 + longer]
+
+    def test_a_line_that_is_damaged_later_is_named_each_time(self, folder):
+        record = Record(folder)
+        record.lines()
+        with (folder / "validations.jsonl").open("a") as file:
+            file.write("[]\n")
+        for _ in range(2):
+            with pytest.raises(DamagedRecord, match=r"line 4 of validations\.jsonl is not a JSON object"):
+                record.lines()
+
     def test_a_sample_that_is_added_is_seen(self, folder):
         record = Record(folder)
         all_of(record)
