@@ -34,3 +34,14 @@ def centres(picture, tile):
 
 def samples_shown(page):
     return page.locator(".tile").evaluate_all("all => all.map((one) => Number(one.dataset.sample))")
+
+
+def address(file, **state):
+    return f"file://{file}" + ("#" + "&".join(f"{name}={value}" for name, value in state.items()) if state else "")
+
+
+def opened(page, file, **state):
+    page.goto("about:blank")  # another hash alone would load the page a second time, by itself
+    page.goto(address(file, **state))
+    settled(page)
+    return page

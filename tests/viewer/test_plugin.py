@@ -25,11 +25,6 @@ def script():
     return RunScript(samples=3, validations=2)
 
 
-@pytest.fixture(scope="module")
-def written(script, tmp_path_factory):
-    return script.write(tmp_path_factory.mktemp("written") / "sess_record")
-
-
 @pytest.fixture
 def logs(written, tmp_path):
     shutil.copytree(written, tmp_path / "logs" / "one" / "sess_record")

@@ -1,0 +1,303 @@
+"""What two processes do in tests/callback/test_processes.py, one scene after the other."""
+
+import os
+import random
+import time
+import warnings
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
+from torch.utils.data import DataLoader, IterableDataset
+from torchmetrics import Metric
+
+from sess_lightning import SESSCallback
+from sess_lightning.metrics import InsertionAUC, PointingGame
+from tests.helpers.training import Module, Pictures, loader, small_sess, trainer
+
+SMALL = {"num_samples": 4, "num_images": 2, "compare_base": False}
+
+SMALL = {"num_samples": 4, "num_images": 2, "compare_base": False}
+
+
+class Own(Metric):
+    """Not synchronised: its value on rank 0, NaN elsewhere; raises on the rank and in the validation it is told."""
+
+    full_state_update = False
+
+    def __init__(self, value, raises=None):
+        super().__init__(sync_on_compute=False)
+        self.value, self.raises, self.computed = value, raises, 0
+        self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    def update(self, saliency):
+        self.count += len(saliency)
+
+    def compute(self):
+        self.computed += 1
+        rank = torch.distributed.get_rank()
+        if self.raises == (rank, self.computed):
+            raise RuntimeError("seldom, and on one process")
+        return torch.tensor(self.value if rank == 0 else float("nan"))
+
+
+class Kept(Metric):
+    """The images' means, kept one by one: lists of another length on each process."""
+
+    full_state_update = False
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("means", [], dist_reduce_fx="cat")
+
+    def update(self, images):
+        self.means.append(images.mean((1, 2, 3)))
+
+    def compute(self):
+        return torch.cat(self.means if isinstance(self.means, list) else [self.means]).sum()
+
+
+class Uneven(IterableDataset):
+    """Five pictures on the first process, none on the other."""
+
+    def __iter__(self):
+        pictures = Pictures()
+        return iter([pictures[i] for i in range(5 if torch.distributed.get_rank() == 0 else 0)])
+
+
+class Counting(SESSCallback):
+    """Counts validations."""
+
+    validations = 0
+
+    def on_validation_start(self, trainer, pl_module):
+        self.validations += not trainer.sanity_checking
+        super().on_validation_start(trainer, pl_module)
+
+
+def fit(folder, callback, *others, validation=None, **options):
+    """A fit with this callback on both processes; returns the trainer and the module."""
+    torch.manual_seed(3)
+    module = Module()
+    t = trainer(folder, *([callback] if callback else []), *others, devices=2, **{"strategy": "ddp", **options})
+    t.fit(module, loader(), loader() if validation is None else validation)
+    return t, module
+
+
+def logged(t):
+    return {key: float(value) for key, value in t.callback_metrics.items()}
+
+
+def logger_on_one(rank, folder):
+    logger = TensorBoardLogger(folder / "board") if rank == 0 else False
+    t, _ = fit(folder, SESSCallback(small_sess(), **SMALL), logger=logger, max_epochs=1)
+    return {"written": bool(list((folder / "board").rglob("events*"))), **logged(t)}
+
+
+def values(rank, folder):
+    def slow(samples, logits):
+        if rank == 1:
+            time.sleep(0.3)
+        return samples.labels
+
+    metrics = {"own": Own(0.75), "kept": Kept(), "pointing": PointingGame()}
+    callback = SESSCallback(small_sess(), metrics=metrics, target=slow, **{**SMALL, "indices": [0, 1, 2, 4, 6]})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        t, _ = fit(folder, callback, max_epochs=1, validation=loader("targets"))
+    return {"mine": callback._trackers[0].seconds, "advised": any("sync_dist" in str(w.message) for w in caught),
+            **logged(t)}  # fmt: skip
+
+
+def no_batch(rank, folder):
+    callback = SESSCallback(small_sess(), metrics={"kept": Kept()}, **SMALL)
+    # Broadcasting buffers would itself be a call that the process without a batch misses.
+    strategy = DDPStrategy(broadcast_buffers=False)
+    t, _ = fit(folder, callback, max_epochs=1, validation=DataLoader(Uneven(), batch_size=2), strategy=strategy)
+    return logged(t)
+
+
+def fails_once(rank, folder):
+    """The third of five validations fails on process 1, in `target`; the fourth in a metric's `compute`."""
+
+    def target(samples, logits):
+        if rank == 1 and callback.validations == 3:
+            raise RuntimeError("not this time")
+        return samples.labels
+
+    metrics = {"insertion": InsertionAUC(), "own": Own(0.5, raises=(1, 3))}
+    callback = Counting(small_sess(), metrics=metrics, target=target, **SMALL)
+    saving = ModelCheckpoint(folder / "best", "{epoch}", monitor="sess/insertion_auc", save_top_k=-1)
+    stopping = EarlyStopping("sess/insertion_auc", patience=99)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        t, _ = fit(folder, callback, saving, stopping, max_epochs=5, enable_checkpointing=True)
+    told = [str(w.message) for w in caught if "skips this validation" in str(w.message)]
+    saved = sorted(path.stem for path in (folder / "best").glob("*.ckpt"))
+    return {"told": told, "saved": saved, "epochs": t.current_epoch, "best": float(saving.best_model_score),
+            "settings": (saving.save_top_k, stopping.strict), **logged(t)}  # fmt: skip
+
+
+def fails_first(rank, folder):
+    def target(samples, logits):
+        if rank == 1:
+            raise KeyError("no such class")
+        return samples.labels
+
+    try:
+        fit(folder, SESSCallback(small_sess(), target=target, **SMALL), max_epochs=1)
+    except Exception as error:
+        return {"error": repr(error)}
+    return {"error": None}
+
+
+def wrong_on_one(rank, folder):
+    """Without a sanity check, what is wrong must be found before the first step of any process."""
+    options = {**SMALL, "indices": [999 if rank == 1 else 0]}
+    try:
+        fit(folder, SESSCallback(small_sess(), **options), max_epochs=1, num_sanity_val_steps=0)
+    except Exception as error:
+        return {"error": repr(error)}
+    return {"error": None}
+
+
+def resumed(rank, folder):
+    """The second fit has more to choose from, so that the seed alone would choose otherwise."""
+    found = {}
+
+    def run(name, count, checkpoint, **options):
+        callback = SESSCallback(small_sess(), **{**SMALL, **options})
+        saving = ModelCheckpoint(folder / name, "{epoch}", every_n_epochs=1)
+        torch.manual_seed(3)
+        t = trainer(folder, callback, saving, strategy="ddp", devices=2, enable_checkpointing=True,
+                    max_epochs=2 if checkpoint else 1)  # fmt: skip
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            t.fit(Module(), loader(), loader(count=count), ckpt_path=checkpoint)
+        found[name] = sorted(callback._trackers[0].selection.positions)
+        found[f"{name} told"] = [str(w.message) for w in caught if "of the checkpoint" in str(w.message)]
+        return saving.best_model_path
+
+    path = run("first", 40, None)
+    run("same", 80, path)
+    run("seed", 80, path, seed=1)
+    run("more", 80, path, num_samples=6)
+    run("fresh", 80, None)
+    return found
+
+
+WORK = ("begin", "reset", "target", "update", "explain", "parts", "compute", "image", "values")
+
+
+class Unsafe:
+    """Raises in one kind of work on one process, for each validation but the first drawn by seed out of all."""
+
+    def __init__(self, on):
+        self.random, self.on, self.raised, self.callback = random.Random(7), on, [], None
+        self.number, self.left = 0, [None]
+
+    def __call__(self, work):
+        number = self.callback.validations
+        if number > self.number:
+            self.number, self.left = number, self.left[1:] or self.random.sample([*WORK, None, None], len(WORK) + 2)
+        if self.on and number > 1 and self.left[0] == work:
+            self.raised.append(work)
+            raise OSError("bad luck")
+
+    def target(self, samples, logits):
+        self("target")
+        return samples.labels
+
+
+class Risky(Counting):
+    """Its own work at each hook is as unsafe."""
+
+    def __init__(self, unsafe, **options):
+        super().__init__(small_sess(), target=unsafe.target, **options)
+        self.unsafe, unsafe.callback = unsafe, self
+
+    def _begin_trackers(self, *arguments):
+        self.unsafe("begin")
+        super()._begin_trackers(*arguments)
+
+    def _explain_samples(self, *arguments):
+        super()._explain_samples(*arguments)
+        self.unsafe("explain")
+
+    def _parts(self, *arguments):
+        self.unsafe("parts")
+        return super()._parts(*arguments)
+
+    def _values(self, *arguments):
+        found = super()._values(*arguments)
+        self.unsafe("values")
+        return found
+
+
+class Board(CSVLogger):
+    """Draws, and is as unsafe; on rank 0 only."""
+
+    unsafe = None
+
+    def log_image(self, *arguments, **options):
+        self.unsafe("image")
+
+
+Board.__name__ = "WandbLogger"  # loggers are known by name
+
+
+class Unlucky(Kept):
+    """A metric that is as unsafe."""
+
+    unsafe = None  # of the class, as metrics are cloned
+
+    def update(self, images):
+        self.unsafe("update")
+        super().update(images)
+
+    def compute(self):
+        self.unsafe("compute")
+        return super().compute()
+
+    def reset(self):
+        self.unsafe("reset")
+        super().reset()
+
+
+def faults(rank, folder, faulty=1, epochs=30):
+    unsafe = Unlucky.unsafe = Board.unsafe = Unsafe(rank == faulty)
+    callback = Risky(unsafe, metrics={"kept": Unlucky()}, **SMALL)
+    _, bare = fit(folder, None, max_epochs=epochs)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        stopping = EarlyStopping("sess/kept", patience=999)
+        t, module = fit(folder, callback, stopping, max_epochs=epochs, logger=rank == 0 and Board(folder))
+    same = all(torch.equal(one, other) for one, other in zip(bare.parameters(), module.parameters(), strict=True))
+    told = sum("skips this validation" in str(w.message) for w in caught)
+    return {"epochs": t.current_epoch, "same": same, "raised": unsafe.raised, "told": told,
+            "validations": callback.validations}  # fmt: skip
+
+
+def faults_of_rank_0(rank, folder):
+    return faults(rank, folder, faulty=0)
+
+
+SCENES = (logger_on_one, values, no_batch, fails_once, fails_first, wrong_on_one, resumed, faults, faults_of_rank_0)
+
+
+def work(rank, folder):
+    torch.set_num_threads(1)
+    os.environ.update(LOCAL_RANK=str(rank), NODE_RANK="0", WORLD_SIZE="2")
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    found = {}
+    for scene in SCENES:
+        place = Path(folder) / scene.__name__
+        place.mkdir(exist_ok=True)
+        found[scene.__name__] = scene(rank, place)
+    torch.save(found, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,168 @@
+"""The report in a real browser: several runs, links and pictures of a view, names, what is missing."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sess_lightning.viewer.report import write_report
+from tests.helpers.browser import browser, needs_chromium
+from tests.helpers.page import EXACT, address, opened, pixels, samples_shown, settled
+from tests.helpers.records import RunScript, tile_of
+
+pytestmark = needs_chromium
+
+
+class TestTwoRuns:
+    @pytest.fixture
+    def two(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("two")
+        one = RunScript().write(folder / "version_0" / "sess_record")
+        other = RunScript(samples=6, validations=4, seed=7).write(folder / "version_1" / "sess_record")
+        write_report([one, other], folder / "two.html")
+        return folder / "two.html", one, other
+
+    def test_side_by_side_by_epoch_and_pixels(self, two, colours):
+        file, one, other = two
+        with browser() as page:
+            opened(page, file, size=192, **EXACT)
+            page.get_by_label("Run beside it").select_option(label="version_1")
+            settled(page)
+            for epoch, beside in ((1, 1), (5, 3)):
+                page.get_by_label("Validation", exact=True).fill(str(epoch))
+                settled(page)
+                drawn = pixels(page.locator(".tile canvas").first)
+                left, right = drawn[20:, :192], drawn[20:, -192:]  # below the names of the runs
+                for part, record, number in ((left, one, epoch), (right, other, beside)):
+                    tile = tile_of(record, number, 0)
+                    # The browser interpolates a little differently on a wide canvas: within four of 255.
+                    assert np.abs(part[2::3, 1::3, :3] - colours[tile][7:]).max() <= 4
+            legend = page.locator(".numbers .legend").first.inner_text()
+            assert "SESS of version_1" in legend
+
+    def test_a_damaged_run_leaves_the_other(self, two, tmp_path):
+        _, one, _ = two
+        broken = tmp_path / "version_9" / "sess_record"
+        RunScript(samples=3, validations=2).write(broken)
+        (broken / "record.json").write_text('{"format": "sess_record", "version": 1')
+        write_report([broken, one], tmp_path / "report.html")
+        with browser() as page:
+            opened(page, tmp_path / "report.html")
+            assert samples_shown(page) == list(range(9))
+            assert "record.json" in page.locator(".message").inner_text()
+
+    def test_only_a_damaged_run(self, tmp_path):
+        broken = RunScript(samples=3, validations=2).write(tmp_path / "sess_record")
+        (broken / "record.json").write_text("[]")
+        write_report([broken], tmp_path / "report.html")
+        with browser() as page:
+            page.goto(address(tmp_path / "report.html"))
+            page.locator(".message").wait_for()
+            assert "sess_record" in page.locator(".message").inner_text()
+
+
+class TestSharing:
+    def test_a_link_opens_the_same_view(self, report):
+        with browser() as page:
+            opened(page, report)
+            page.get_by_label("Validation", exact=True).fill("2")
+            page.get_by_label("Class of the samples").select_option("1")
+            page.keyboard.press("v")
+            page.get_by_label("Size of the tiles").fill("200")
+            page.locator(".tile").first.click()
+            settled(page)
+            page.get_by_role("button", name="copy link").click()
+            link = page.evaluate("location.href")
+            state = page.evaluate("window.sess.state.values")
+        assert state | {"at": 2, "cls": "1", "show": "both", "size": 200, "sample": 1} == state
+        with browser() as page:
+            page.goto(link)
+            settled(page)
+            assert page.evaluate("window.sess.state.values") == state
+            assert page.locator(".sample h2").inner_text() == "square"
+            page.keyboard.press("Escape")
+            settled(page)
+            assert samples_shown(page) == [1, 4, 7]
+
+    @pytest.mark.parametrize("sample", [-1, 1])
+    def test_save_picture(self, report, tmp_path, sample):
+        with browser(accept_downloads=True) as page:
+            opened(page, report, at=3, size=192, sample=sample, **EXACT)
+            drawn = pixels(page.locator(".tile canvas" if sample < 0 else ".large canvas").first)[..., :3]
+            with page.expect_download() as download:
+                page.keyboard.press("s")
+            download.value.save_as(tmp_path / "view.png")
+            assert download.value.suggested_filename == "sess-epoch-3.png"
+        saved = np.array(Image.open(tmp_path / "view.png").convert("RGB")).astype(int)
+        found = [at for at in np.argwhere((saved == drawn[40, 40]).all(-1)) if _is_at(saved, drawn, at - 40)]
+        assert found, "the picture does not hold what the page shows"
+
+
+class TestNames:
+    def test_names_are_words(self, tmp_path):
+        evil = ("<b>bold</b>", "<img src=x onerror=window.bad=1>", "</script><script>window.bad=1</script>")
+        record = RunScript(classes=evil).write(tmp_path / "<i>run" / "sess_record")
+        write_report([record], tmp_path / "report.html")
+        with browser() as page:
+            opened(page, tmp_path / "report.html", at=0)
+            page.locator(".tile").first.click()
+            settled(page)
+            assert page.evaluate("window.bad") is None
+            assert page.locator("b:text-is('bold'), img, i:text-is('run')").count() == 0
+            assert page.locator(".sample h2").inner_text() == evil[0]
+
+
+class TestWhatIsMissing:
+    def test_neither_boxes_nor_base(self, tmp_path):
+        record = RunScript(boxes=False, base=False).write(tmp_path / "sess_record")
+        write_report([record], tmp_path / "report.html")
+        with browser() as page:
+            opened(page, tmp_path / "report.html")
+            said = page.locator(".count").inner_text()
+            assert "no boxes came with the samples" in said
+            assert "the base method alone was not compared" in said
+            assert not page.locator("[data-show=base]").is_visible()
+            page.locator(".tile").first.click()
+            settled(page)
+            assert page.locator(".large canvas").count() == 2
+
+    def test_no_validation_yet(self, tmp_path):
+        record = RunScript(validations=0).write(tmp_path / "sess_record")
+        (record / "validations.jsonl").write_text("")
+        write_report([record], tmp_path / "report.html")
+        with browser() as page:
+            page.goto(address(tmp_path / "report.html"))
+            page.locator(".message").wait_for()
+            assert page.locator(".message").inner_text().endswith("no validation has ended yet.")
+
+    def test_a_long_run_is_thinned_evenly_and_says_so(self, tmp_path):
+        record = RunScript(samples=2, validations=100).write(tmp_path / "sess_record")
+        write_report([record], tmp_path / "report.html")
+        with browser() as page:
+            opened(page, tmp_path / "report.html")
+            assert "maps of 48 of 100 validations" in page.locator(".when").inner_text()
+            epochs = page.evaluate("window.sess.run.shown.map((one) => one.epoch)")
+            assert (epochs[0], epochs[-1], len(epochs)) == (0, 99, 48)
+            assert set(np.diff(epochs)) <= {2, 3}
+
+
+def test_a_watermark_is_found_in_one_click(tmp_path):
+    """From the first screen to the epoch and class where it takes over."""
+    record = RunScript(samples=24, validations=20, classes=("cat", "dog", "car", "ship"), taken_over=12)
+    write_report([record.write(tmp_path / "sess_record")], tmp_path / "report.html")
+    with browser() as page:
+        opened(page, tmp_path / "report.html")
+        row = page.locator(".classes .row").first  # the largest fall comes first
+        assert row.locator(".name").inner_text() == "ship"
+        box = row.locator("canvas").bounding_box()
+        row.locator("canvas").click(position={"x": box["width"] * 12.5 / 20, "y": 5})
+        settled(page)
+        assert page.locator(".when b").inner_text() == "epoch 12"
+        assert samples_shown(page) == [3, 7, 11, 15, 19, 23]
+        assert page.locator(".tile .mark.miss:text('SESS')").count() == 6
+
+
+def _is_at(saved, drawn, corner):
+    y, x = corner
+    height, width = drawn.shape[:2]
+    part = saved[y : y + height, x : x + width] if y >= 0 and x >= 0 else saved[:0]
+    return part.shape == drawn.shape and np.array_equal(part, drawn)
