@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sess_lightning.metrics.perturbation import Mode, area_under_curve, perturbation_curve
-from sess_lightning.metrics.perturbation_metric import PerturbationMetric
+from sess_lightning.metrics.perturbation_metric import Inputs, PerturbationMetric
 
 __all__ = ["DeletionAUC", "InsertionAUC", "area_under_curve", "perturbation_curve"]
 
@@ -25,17 +24,10 @@ class _PerturbationAUC(PerturbationMetric):
         self._add_sum(f"{self.mode}_curve", self.steps + 1)
         self._add_count(f"{self.mode}_total")
 
-    def _measure(
-        self,
-        predict: Callable[[Tensor], Any],
-        images: Tensor | Sequence[Tensor],
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        valid: Tensor | Sequence[bool] | None,
-    ) -> None:
+    def _measure(self, inputs: Inputs) -> None:
         areas = []
         worst = 0.0 if self.higher_is_better else 1.0
-        for group in self._curves(predict, images, saliency, targets, valid, self.mode, worst=worst):
+        for group in self._curves(inputs, self.mode, worst=worst):
             curve = F.interpolate(group[None], size=self.steps + 1, mode="linear", align_corners=True)[0]
             areas.append(area_under_curve(group))
             self._increase(f"{self.mode}_sum", areas[-1].sum())

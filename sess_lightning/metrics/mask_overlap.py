@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sess_lightning.metrics.objects import LocalisationMetric, Objects
+from sess_lightning.metrics.objects import LocalisationMetric, Sample
 
 
 class MaskOverlapMetric(LocalisationMetric):
@@ -33,20 +33,7 @@ class MaskOverlapMetric(LocalisationMetric):
     def _scores(saliency: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
         """Returns a score `(N,)` for each map `(H, W)` and its mask `(H, W)` bool."""
 
-    def update(
-        self,
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        objects: Sequence[Objects | None] | None,
-        valid: Tensor | Sequence[bool] | None = None,
-    ) -> None:
-        """Add the scores of further samples; shapes are given in the docstring of the class.
-
-        Raises:
-            TypeError: if an argument is of a wrong type.
-            ValueError: naming the argument, what was expected and what came.
-        """
-        samples = self._judged(saliency, targets, objects, valid)
+    def _measure(self, samples: list[Sample]) -> None:
         regions = [sample.objects.region(sample.saliency) for sample in samples]
         scores = self._scores([sample.saliency for sample in samples], regions)
         counted = torch.isfinite(scores)

@@ -11,7 +11,7 @@ from torch import Tensor
 from sess_lightning.boxes import check_boxes, pixel_boxes, xyxy_boxes
 from sess_lightning.checks import check_choice
 from sess_lightning.metrics.connected_components import boxes_by_level
-from sess_lightning.metrics.objects import LocalisationMetric, Objects
+from sess_lightning.metrics.objects import LocalisationMetric, Sample
 from sess_lightning.metrics.saliency_input import check_same_count, split_maps
 
 Components = Literal["all", "largest"]
@@ -122,20 +122,7 @@ class MaxBoxAccuracy(LocalisationMetric):
         self._add_count("max_box_total")
         self._add_count("max_box_skipped")
 
-    def update(
-        self,
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        objects: Sequence[Objects | None] | None,
-        valid: Tensor | Sequence[bool] | None = None,
-    ) -> None:
-        """Count hits of further samples; shapes are given in the docstring of the class.
-
-        Raises:
-            TypeError: if an argument is of a wrong type.
-            ValueError: naming the argument, what was expected and what came.
-        """
-        samples = self._judged(saliency, targets, objects, valid)
+    def _measure(self, samples: list[Sample]) -> None:
         boxed = [(s.saliency, boxes) for s in samples if len(boxes := s.objects.pixel_boxes(s.saliency))]
         ious = best_box_ious([one for one, _ in boxed], [b for _, b in boxed], self.thresholds, self.components)
         finite = torch.isfinite(ious).all(1)

@@ -6,6 +6,7 @@ Pixel (x, y) is inside a box iff `floor(x1) <= x < ceil(x2)`, and likewise for y
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -162,6 +163,25 @@ class LocalisationMetric(SaliencyMetric):
     def skipped(self) -> int:
         """Number of samples left out on this process since the last reset, e.g. without an object of the class."""
         return int(getattr(self, self.skipped_state))
+
+    def update(
+        self,
+        saliency: Tensor | Sequence[Tensor],
+        targets: Tensor,
+        objects: Sequence[Objects | None] | None,
+        valid: Tensor | Sequence[bool] | None = None,
+    ) -> None:
+        """Measure further samples; shapes are given in the docstring of the class.
+
+        Raises:
+            TypeError: if an argument is of a wrong type.
+            ValueError: naming the argument, what was expected and what came.
+        """
+        self._measure(self._judged(saliency, targets, objects, valid))
+
+    @abstractmethod
+    def _measure(self, samples: list[Sample]) -> None:
+        """Add samples to the states; they may be none."""
 
     def _judged(
         self,

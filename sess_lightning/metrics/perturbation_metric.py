@@ -20,8 +20,18 @@ from sess_lightning.metrics.perturbed_forwards import new_limit
 from sess_lightning.metrics.saliency_input import check_valid, random_map, split_maps
 
 
+class Inputs(NamedTuple):
+    """What `update` is given, see there."""
+
+    predict: Callable[[Tensor], Any]
+    images: Tensor | Sequence[Tensor]
+    saliency: Tensor | Sequence[Tensor]
+    targets: Tensor
+    valid: Tensor | Sequence[bool] | None
+
+
 class _Known(NamedTuple):
-    inputs: tuple[Any, ...]
+    inputs: Inputs
     options: dict[str, Any]
     curves: list[Tensor]
 
@@ -114,30 +124,13 @@ class PerturbationMetric(SaliencyMetric):
         """
         if len(images) == len(saliency) == len(targets) == 0:
             return
-        self._measure(predict, images, saliency, targets, valid)
+        self._measure(Inputs(predict, images, saliency, targets, valid))
 
     @abstractmethod
-    def _measure(
-        self,
-        predict: Callable[[Tensor], Any],
-        images: Tensor | Sequence[Tensor],
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        valid: Tensor | Sequence[bool] | None,
-    ) -> None:
+    def _measure(self, inputs: Inputs) -> None:
         """Add at least one sample to the states, and set `last_areas`."""
 
-    def _curves(
-        self,
-        predict: Callable[[Tensor], Any],
-        images: Tensor | Sequence[Tensor],
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        valid: Tensor | Sequence[bool] | None,
-        mode: Mode,
-        order: Order = "most",
-        worst: float = 0.0,
-    ) -> list[Tensor]:
+    def _curves(self, inputs: Inputs, mode: Mode, order: Order = "most", worst: float = 0.0) -> list[Tensor]:
         """Returns curves as groups `(N, points)` of samples in their order; a random order where `valid` is False.
 
         With `valid`, a probability that is not finite becomes `worst`.
@@ -153,29 +146,26 @@ class PerturbationMetric(SaliencyMetric):
             "activation": self.activation,
             "order": order,
         }
-        curves = self._shared(predict, images, saliency, targets, valid, options)
-        return curves if valid is None else [torch.where(one.isfinite(), one, worst) for one in curves]
+        curves = self._shared(inputs, options)
+        return curves if inputs.valid is None else [torch.where(one.isfinite(), one, worst) for one in curves]
 
-    def _shared(
-        self,
-        predict: Callable[[Tensor], Any],
-        images: Tensor | Sequence[Tensor],
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        valid: Tensor | Sequence[bool] | None,
-        options: dict[str, Any],
-    ) -> list[Tensor]:
+    def _shared(self, inputs: Inputs, options: dict[str, Any]) -> list[Tensor]:
         """Returns curves that were measured before inside `shared_curves`, or measures them."""
-        inputs = (predict, images, saliency, targets, valid)
         known = _known.get()
         for one in known or ():
             if all(map(_same_object, one.inputs, inputs)) and _same_options(one.options, options):
                 return one.curves
-        maps = split_maps(saliency)
-        informative = check_valid(valid, len(maps))
+        maps = split_maps(inputs.saliency)
+        informative = check_valid(inputs.valid, len(maps))
         maps = [one if ok else random_map(one) for one, ok in zip(maps, informative, strict=True)]
         found = perturbation_curve(
-            predict, images, maps, targets, batch_size=self.batch_size, limit=self._limit, **options
+            inputs.predict,
+            inputs.images,
+            maps,
+            inputs.targets,
+            batch_size=self.batch_size,
+            limit=self._limit,
+            **options,
         )
         curves = [found] if isinstance(found, Tensor) else [one[None] for one in found]
         if known is not None:

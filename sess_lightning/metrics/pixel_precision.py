@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sess_lightning.metrics.max_box import threshold_grid, thresholds_reached
-from sess_lightning.metrics.objects import LocalisationMetric, Objects
+from sess_lightning.metrics.objects import LocalisationMetric, Sample
 from sess_lightning.metrics.saliency_input import check_masks, split_maps
 
 
@@ -110,20 +110,7 @@ class PixelAveragePrecision(LocalisationMetric):
         self._add_count("pixel_counts", 2, len(threshold_grid(thresholds)) + 1)
         self._add_count("pixel_skipped")
 
-    def update(
-        self,
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        objects: Sequence[Objects | None] | None,
-        valid: Tensor | Sequence[bool] | None = None,
-    ) -> None:
-        """Count pixels of further samples; shapes are given in the docstring of the class.
-
-        Raises:
-            TypeError: if an argument is of a wrong type.
-            ValueError: naming the argument, what was expected and what came.
-        """
-        samples = self._judged(saliency, targets, objects, valid)
+    def _measure(self, samples: list[Sample]) -> None:
         regions = [sample.objects.region(sample.saliency) for sample in samples]
         counts, used = _histograms([one.saliency for one in samples], regions, threshold_grid(self.thresholds))
         self._increase("pixel_counts", counts)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sess_lightning.checks import check_choice, check_count
-from sess_lightning.metrics.objects import LocalisationMetric, Objects, Sample
+from sess_lightning.metrics.objects import LocalisationMetric, Sample
 
 Average = Literal["micro", "macro", "macro_all"]
 Subset = Literal["all", "difficult"]
@@ -149,20 +149,7 @@ class PointingGame(LocalisationMetric):
             self._add_count(name, num_classes or 1)
         self._add_count("pointing_skipped")
 
-    def update(
-        self,
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        objects: Sequence[Objects | None] | None,
-        valid: Tensor | Sequence[bool] | None = None,
-    ) -> None:
-        """Count hits of further samples; shapes are given in the docstring of the class.
-
-        Raises:
-            TypeError: if an argument is of a wrong type.
-            ValueError: naming the argument, what was expected and what came.
-        """
-        samples = self._judged(saliency, targets, objects, valid)
+    def _measure(self, samples: list[Sample]) -> None:
         if not samples:
             return
         rows = self._rows([sample.target for sample in samples])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from sess_lightning.metrics.perturbation import area_under_curve
-from sess_lightning.metrics.perturbation_metric import PerturbationMetric
+from sess_lightning.metrics.perturbation_metric import Inputs, PerturbationMetric
 
 
 class SymmetricRelevanceGain(PerturbationMetric):
@@ -46,17 +43,9 @@ class SymmetricRelevanceGain(PerturbationMetric):
         self._add_sum("srg_sum")
         self._add_count("srg_total")
 
-    def _measure(
-        self,
-        predict: Callable[[Tensor], Any],
-        images: Tensor | Sequence[Tensor],
-        saliency: Tensor | Sequence[Tensor],
-        targets: Tensor,
-        valid: Tensor | Sequence[bool] | None,
-    ) -> None:
-        given = (predict, images, saliency, targets, valid)
-        most = self._curves(*given, mode="deletion", order="most", worst=1.0)
-        least = self._curves(*given, mode="deletion", order="least", worst=0.0)
+    def _measure(self, inputs: Inputs) -> None:
+        most = self._curves(inputs, "deletion", "most", worst=1.0)
+        least = self._curves(inputs, "deletion", "least", worst=0.0)
         gains = [area_under_curve(low) - area_under_curve(high) for low, high in zip(least, most, strict=True)]
         self.last_areas = torch.cat(gains)
         self._increase("srg_sum", self.last_areas.sum())
