@@ -12,6 +12,7 @@ from sess_lightning.callback.keys import BASE, INSERTION, KEYS, POINTING, key_na
 from sess_lightning.intervals import Interval, mean_intervals
 from sess_lightning.metrics import PointingGame
 from sess_lightning.metrics.perturbation_metric import PerturbationMetric
+from sess_lightning.metrics.reliance import RelianceMetric
 
 Intervals = dict[str, Interval]
 Columns = dict[str, list[float]]
@@ -39,6 +40,8 @@ class SampleValues:
         for name, metric in metrics:
             if isinstance(metric, PerturbationMetric):
                 self.columns[before + key_name(name)] += metric.last_areas.double().tolist()
+            elif isinstance(metric, RelianceMetric):
+                self.columns[key_name(name)] += metric.last_values.double().tolist()
             elif isinstance(metric, PointingGame) and metric.average == "micro" and key_name(name) == POINTING.name:
                 self.columns[before + POINTING.name] += [np.nan if hit is None else float(hit) for hit in hits]
 

@@ -36,6 +36,7 @@ from sess_lightning.callback.sample_values import Columns, Intervals, SampleValu
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tensor_store import TensorStore
 from sess_lightning.metrics import DeletionAUC, InsertionAUC, shared_curves
+from sess_lightning.metrics.reliance import RelianceMetric
 from sess_lightning.samples import UNKNOWN, Objects, Samples, describe
 from sess_lightning.viewer.record import sample_id
 
@@ -115,7 +116,8 @@ class LoaderTracker:
         # compute_groups=False: torchmetrics would merge metrics whose states happen to be equal after the first update.
         self._metrics = {"": MetricCollection({k: m.clone() for k, m in metrics.items()}, compute_groups=False)}
         if compare_base:
-            self._metrics[BASE] = self._metrics[""].clone()
+            own = {name: one.clone() for name, one in metrics.items() if not isinstance(one, RelianceMetric)}
+            self._metrics[BASE] = MetricCollection(own, compute_groups=False)
         self._compares = any(map(_takes_previous, metrics.values()))
         self._maps = {prefix: TensorStore() for prefix in self._metrics}
         self._earlier: list[dict[str, TensorStore]] = []  # maps of the validations before, the latest first
@@ -222,6 +224,7 @@ class LoaderTracker:
                         objects=found.objects,
                         previous=self._before(prefix, numbers, squashed.device),
                         valid=valid,
+                        scores=found.scores,
                     )
         on_host = Explained.joined([found])
         on_host.places = [self.places[number] for number in numbers]

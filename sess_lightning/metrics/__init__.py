@@ -16,14 +16,17 @@ from sess_lightning.metrics.pixel_precision import PixelAveragePrecision, pixel_
 from sess_lightning.metrics.pointing_game import PointingGame, pointing_hits
 from sess_lightning.metrics.rank_accuracy import RelevanceRankAccuracy, relevance_rank_accuracy
 from sess_lightning.metrics.relevance_gain import SymmetricRelevanceGain
+from sess_lightning.metrics.reliance import BackgroundReliance, ObjectReliance, without_background, without_objects
 
 __all__ = [
     "AttentionIoU",
+    "BackgroundReliance",
     "DeletionAUC",
     "EnergyPointingGame",
     "InsertionAUC",
     "MaxBoxAccuracy",
     "NoisyLinearImputation",
+    "ObjectReliance",
     "PixelAveragePrecision",
     "PointingGame",
     "RelevanceRankAccuracy",
@@ -40,4 +43,6 @@ __all__ = [
     "relevance_rank_accuracy",
     "saliency_drift",
     "shared_curves",
+    "without_background",
+    "without_objects",
 ]

@@ -45,7 +45,7 @@ def curves_of(
 ) -> Tensor:
     """Returns curves `(N, n + 1)` of images that change in the order of their pixels' `rank` `(N, H, W)`, 0 first."""
     points = -(-rank[0].numel() // per_step) + 1
-    predict_logits = _Predict(predict, gives_logits=activation is not None)
+    predict_logits = Predict(predict, gives_logits=activation is not None)
     scores: list[Tensor] = []
     done = 0
 
@@ -70,7 +70,7 @@ def new_limit(who: str) -> BatchLimit:
     return BatchLimit(who, "Pass a smaller batch_size from the start.")
 
 
-class _Predict:
+class Predict:
     """`predict`, given batches in a layout that it accepts, and its rows checked."""
 
     def __init__(self, predict: Callable[[Tensor], Any], gives_logits: bool) -> None:

@@ -15,7 +15,9 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sess_lightning.checks import check_choice
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from sess_lightning.data.shapes.cues import CUES, Cue
 from sess_lightning.data.shapes.outlines import CLASSES
 from sess_lightning.data.shapes.scenes import Scene, draw_scene
 
@@ -26,6 +28,7 @@ SCENE_SIZES = (0.22, 0.70)
 """Smallest and largest object of a validation or test scene, as fractions of the window: 14 to 45 pixels for 64."""
 
 _SPLITS = {"train": 0, "val": 1, "test": 2}
+_CUES = 1  # of the stream of random numbers that cues are drawn from
 _CACHE_BYTES = 2**29  # cache of drawn scenes, 0.5 GiB: about 40,000 training scenes of 64 x 64
 
 Target = dict[str, Tensor]
@@ -43,13 +46,24 @@ class SceneDataset(Dataset[Scene]):
         sizes: size of the smallest and the largest object in pixels.
         num_classes: number of classes; scene `i` has class `i % num_classes`, so that all are equally frequent.
         seed: seed of the scenes.
+        shortcut: kind of a planted shortcut, or `None`.
+        strength: share of the scenes whose cue is that of their class; the others have one drawn from all classes.
     """
 
     def __init__(
-        self, split: str, size: int, shape: tuple[int, int], sizes: tuple[float, float], num_classes: int, seed: int
+        self,
+        split: str,
+        size: int,
+        shape: tuple[int, int],
+        sizes: tuple[float, float],
+        num_classes: int,
+        seed: int,
+        shortcut: str | None = None,
+        strength: float = 0.0,
     ) -> None:
         self.split, self.size, self.shape, self.sizes = split, size, shape, sizes
         self.num_classes, self.seed = num_classes, seed
+        self.shortcut, self.strength = shortcut, strength
         self._drawn: dict[int, Scene] = {}
         self._keep = size * shape[0] * shape[1] * 3 <= _CACHE_BYTES
 
@@ -62,10 +76,18 @@ class SceneDataset(Dataset[Scene]):
         scene = self._drawn.get(index)
         if scene is None:
             rng = np.random.default_rng([self.seed, _SPLITS[self.split], index])
-            scene = draw_scene(rng, index % self.num_classes, self.shape, self.sizes)
+            scene = draw_scene(rng, index % self.num_classes, self.shape, self.sizes, cue=self._cue(index))
             if self._keep:
                 self._drawn[index] = scene
         return scene
+
+    def _cue(self, index: int) -> Cue | None:
+        """The cue of a scene, from a stream of random numbers of its own."""
+        if self.shortcut is None:
+            return None
+        rng = np.random.default_rng([self.seed, _SPLITS[self.split], index, _CUES])
+        variant = int(rng.integers(self.num_classes))
+        return Cue(self.shortcut, index % self.num_classes if rng.random() < self.strength else variant)
 
 
 class ShapeScenes(LightningDataModule):
@@ -92,6 +114,13 @@ class ShapeScenes(LightningDataModule):
         num_workers: number of worker processes; 0 by default, as a scene takes 1 to 2 ms and is drawn only once.
         mean: per-channel mean to normalise with; ImageNet's by default, which is also the default of `SESSCallback`.
         std: per-channel standard deviation to normalise with; ImageNet's by default.
+        shortcut: plants a shortcut, to try what notices it: `"mark"`, a coloured mark in a corner, `"background"`, the
+            tint of the background, `"texture"`, its stripes, or `"colour"`, that of the objects; each class has a
+            variant. There are two validation loaders then: scenes in which the cue goes with the class as in training,
+            and the same scenes with the cues of random classes, of which accuracy tells what the network knows of
+            the objects. Test scenes are as the second. `None`, the default, plants none.
+        shortcut_strength: share of the scenes, in [0, 1], whose cue is that of their class; the others have that of a
+            random class.
 
     Raises:
         ValueError: if an argument is out of range; the message names it and the range.
@@ -120,12 +149,18 @@ class ShapeScenes(LightningDataModule):
         num_workers: int = 0,
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
+        shortcut: str | None = None,
+        shortcut_strength: float = 1.0,
     ) -> None:
         _check_range("num_classes", num_classes, 2, len(CLASSES))
         _check_range("window", window, 32)
         for name, value in (("train_size", train_size), ("val_size", val_size), ("batch_size", batch_size)):
             _check_range(name, value, 1)
         _check_range("seed", seed, 0)
+        if shortcut is not None:
+            check_choice("shortcut", shortcut, CUES)
+        if not 0 <= shortcut_strength <= 1:
+            raise ValueError(f"Expected argument `shortcut_strength` to be in [0, 1], but got {shortcut_strength}.")
         super().__init__()
         if scene_size is None:
             scene_size = window * 5 // 2
@@ -135,26 +170,31 @@ class ShapeScenes(LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.mean, self.std = tuple(mean), tuple(std)
         self.class_names = list(CLASSES)[:num_classes]
-        self.train_scenes = self._scenes("train", train_size, (window, window), TRAIN_SIZES)
-        self.val_scenes = self._scenes("val", val_size, self.scene_shape, SCENE_SIZES)
-        self.test_scenes = self._scenes("test", val_size, self.scene_shape, SCENE_SIZES)
+        self.shortcut, self.shortcut_strength = shortcut, shortcut_strength
+        self.train_scenes = self._scenes("train", train_size, (window, window), TRAIN_SIZES, shortcut_strength)
+        self.val_scenes = self._scenes("val", val_size, self.scene_shape, SCENE_SIZES, shortcut_strength)
+        self.val_scenes_without = self._scenes("val", val_size, self.scene_shape, SCENE_SIZES, 0.0)
+        self.test_scenes = self._scenes("test", val_size, self.scene_shape, SCENE_SIZES, 0.0)
 
     def train_dataloader(self) -> DataLoader[Scene]:
         """Returns a loader of the training scenes, shuffled by its own generator so that `seed` fixes the order."""
         shuffler = torch.Generator().manual_seed(self.seed)
         return self._loader(self.train_scenes, self._collate_labels, shuffle=True, drop_last=True, generator=shuffler)
 
-    def val_dataloader(self) -> DataLoader[Scene]:
-        """Returns a loader of the validation scenes in a fixed order."""
-        return self._loader(self.val_scenes, self._collate_targets)
+    def val_dataloader(self) -> DataLoader[Scene] | list[DataLoader[Scene]]:
+        """Returns a loader of the validation scenes in a fixed order; with `shortcut` two, the second without it."""
+        first = self._loader(self.val_scenes, self._collate_targets)
+        return first if self.shortcut is None else [first, self._loader(self.val_scenes_without, self._collate_targets)]
 
     def test_dataloader(self) -> DataLoader[Scene]:
         """Returns a loader of the test scenes in a fixed order; they differ from the validation scenes."""
         return self._loader(self.test_scenes, self._collate_targets)
 
-    def _scenes(self, split: str, size: int, shape: tuple[int, int], shares: tuple[float, float]) -> SceneDataset:
+    def _scenes(
+        self, split: str, size: int, shape: tuple[int, int], shares: tuple[float, float], strength: float
+    ) -> SceneDataset:
         sizes = (shares[0] * self.window, shares[1] * self.window)
-        return SceneDataset(split, size, shape, sizes, self.num_classes, self.seed)
+        return SceneDataset(split, size, shape, sizes, self.num_classes, self.seed, self.shortcut, strength)
 
     def _loader(self, scenes: SceneDataset, collate: Any, **options: Any) -> DataLoader[Scene]:
         return DataLoader(

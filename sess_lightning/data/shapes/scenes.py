@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sess_lightning.data.shapes.cues import Cue
 from sess_lightning.data.shapes.drawing import Stamp, contrast, ground, place, striking_colour, texture
 from sess_lightning.data.shapes.outlines import CLASSES, CLUTTER, Outline
 
@@ -33,7 +34,12 @@ class Scene:
 
 
 def draw_scene(
-    rng: np.random.Generator, label: int, shape: tuple[int, int], sizes: tuple[float, float], max_objects: int = 3
+    rng: np.random.Generator,
+    label: int,
+    shape: tuple[int, int],
+    sizes: tuple[float, float],
+    max_objects: int = 3,
+    cue: Cue | None = None,
 ) -> Scene:
     """Draw a scene.
 
@@ -46,25 +52,31 @@ def draw_scene(
         shape: height and width in pixels.
         sizes: minimum and maximum of the longer side of an object's box, in pixels; the same for clutter.
         max_objects: the number of objects is drawn from 1 to this; it is lower where there is no room.
+        cue: a planted shortcut; `None` for an honest scene.
 
     Returns:
         The scene, with at least one object.
     """
     canvas = ground(rng, *shape)
+    if cue is not None:
+        cue.paint_ground(canvas)
     _paint_textures(rng, canvas)
-    taken: list[np.ndarray] = []  # (2, 2) each: the lower and the upper corner of a box, x and y
+    # (2, 2) each: the lower and the upper corner of a box, x and y
+    taken: list[np.ndarray] = [] if cue is None else cue.taken(shape)
     objects, contrasts = [], []
     outline = list(CLASSES.values())[label]
     for _ in range(rng.integers(1, max_objects + 1)):
         stamp = _find_room(rng, outline(rng), shape, sizes, taken)
         if stamp is not None:
             objects.append(stamp)
-            contrasts.append(_paint(rng, canvas, stamp))
+            contrasts.append(_paint(rng, canvas, stamp, None if cue is None else cue.colour))
     clutter = list(CLUTTER.values())
     for _ in range(rng.poisson(shape[0] * shape[1] / _CLUTTER_AREA)):
         stamp = _find_room(rng, clutter[rng.integers(len(clutter))](rng), shape, sizes, taken)
         if stamp is not None:
             _paint(rng, canvas, stamp)
+    if cue is not None:
+        cue.paint_mark(canvas)
     masks = np.stack([stamp.mask(*shape) for stamp in objects])
     boxes = np.stack([_bounding_box(mask) for mask in masks])
     return Scene((canvas * 255 + 0.5).astype(np.uint8), label, boxes, masks, np.array(contrasts))
@@ -111,10 +123,10 @@ def _find_room(
     return place(outline, (centre[first, 0], centre[first, 1]), size[first, 0], turn, shape)
 
 
-def _paint(rng: np.random.Generator, canvas: np.ndarray, stamp: Stamp) -> float:
-    """Fill a stamp with a colour that contrasts with the canvas below it; returns the contrast."""
+def _paint(rng: np.random.Generator, canvas: np.ndarray, stamp: Stamp, colour: np.ndarray | None = None) -> float:
+    """Fill a stamp with this colour, or one that contrasts with the canvas below it; returns the contrast."""
     under = stamp.crop(canvas).copy()
-    colour = striking_colour(rng, under)
+    colour = striking_colour(rng, under) if colour is None else colour
     stamp.paint(canvas, colour)
     return contrast(colour, under)
 
