@@ -21,7 +21,7 @@ from typing import Any
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
-from sess_lightning.viewer.reading import DamagedRecord, Record, find_records
+from sess_lightning.viewer.reading import DamagedRecord, NotInRecord, Record, find_records
 
 _STATIC = Path(__file__).parent / "static"
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
@@ -219,7 +219,7 @@ def _response(request: wrappers.Request, answer: Callable[[Mapping[str, str]], A
         return _failure(405, "Only GET is answered.", Allow="GET, HEAD")
     try:
         content, kind = answer(request.args)
-    except Missing as error:
+    except (Missing, NotInRecord) as error:
         return _failure(404, str(error))
     except DamagedRecord as error:
         return _failure(422, str(error))

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,10 +32,16 @@ class DamagedRecord(Exception):  # noqa: N818 - the name says what it is
     """A record that cannot be read, with the file and what is wrong in it."""
 
 
+class NotInRecord(DamagedRecord):
+    """A sample or validation that was asked for is not in the record; nothing is wrong with it."""
+
+
 def find_records(root: Path) -> dict[str, Path]:
     """Returns the folders of all records at or below a folder.
 
-    Links to folders are not followed, and folders that cannot be read are left out.
+    Links to folders are followed, as TensorBoard does: who puts one into a log folder wants to see what it leads to.
+    Each folder is looked at once, so links may run in a circle, and a record that lies below `root` itself goes by that
+    name. Folders that cannot be read are left out.
 
     Args:
         root: e.g. a log folder.
@@ -44,19 +50,40 @@ def find_records(root: Path) -> dict[str, Path]:
         The folders by their path relative to `root`, with slashes, in order; the name of `root` for `root` itself.
     """
     found: dict[str, Path] = {}
-    top = str(root).rstrip(os.sep).count(os.sep)
-    for number, (folder, inner, files) in enumerate(os.walk(root)):
-        if number >= _MOST_FOLDERS:
-            break
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
+    seen: set[tuple[int, int]] = set()
+    links = [str(root)]
+    for start in links:  # it grows
+        for folder, is_record in _folders(start, seen, links, str(root).rstrip(os.sep).count(os.sep)):
+            if is_record:
+                path = Path(folder)
+                name = path.relative_to(root).as_posix()
+                found[_name(path) if name == "." else name] = path
+    return dict(sorted(found.items()))
+
+
+def _folders(start: str, seen: set[tuple[int, int]], links: list[str], top: int) -> Iterator[tuple[str, bool]]:
+    """Yields folders and whether they are records, without those seen before; links on the way come to the others."""
+    for folder, inner, files in os.walk(start):
+        status = _status(folder)
+        if status is None or status in seen or len(seen) >= _MOST_FOLDERS:
+            inner.clear()
+            continue
+        seen.add(status)
         here = _is_record(folder, files)
-        if here:
-            path = Path(folder)
-            name = path.relative_to(root).as_posix()
-            found[_name(path) if name == "." else name] = path
+        yield folder, here
         if here or folder.count(os.sep) - top >= _MOST_DEEP_FOLDERS:
             inner.clear()  # below a record are its images and maps
-    return dict(sorted(found.items()))
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        links += [path for path in (os.path.join(folder, name) for name in inner) if os.path.islink(path)]
+
+
+def _status(folder: str) -> tuple[int, int] | None:
+    """What a folder is by whatever way one comes to it."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_record(folder: str, files: Collection[str]) -> bool:
@@ -221,18 +248,20 @@ class Record:
         """Returns the file of a sample's image.
 
         Raises:
-            DamagedRecord: if there is no such sample or file.
+            NotInRecord: if there is no such sample.
+            DamagedRecord: if its file cannot be read.
         """
         samples = self.header()["samples"]
         if not 0 <= sample < len(samples):
-            raise self._damaged(HEADER, f"has no sample {_short(sample)}")
+            raise NotInRecord(str(self._damaged(HEADER, f"has no sample {_short(sample)}")))
         return self._file(HEADER, samples[sample]["image"], _IMAGE)
 
     def maps(self, number: int) -> bytes:
         """Returns the PNG with the maps of a validation.
 
         Raises:
-            DamagedRecord: if there is no such validation or file.
+            NotInRecord: if there is no such validation.
+            DamagedRecord: if its file cannot be read.
         """
         return self._file(LINES, self._line(number).maps, _MAPS)
 
@@ -240,7 +269,8 @@ class Record:
         """Returns the JSON with the patch scores of a validation; empty where it has none.
 
         Raises:
-            DamagedRecord: if there is no such validation or file.
+            NotInRecord: if there is no such validation.
+            DamagedRecord: if its file cannot be read.
         """
         line = self._line(number)
         name = line.scores
@@ -267,7 +297,7 @@ class Record:
         for one in self.lines():
             if one.number == number:
                 return one
-        raise self._damaged(LINES, f"has no validation {_short(number)}")
+        raise NotInRecord(str(self._damaged(LINES, f"has no validation {_short(number)}")))
 
     def _file(self, where: str, name: Any, allowed: re.Pattern[str]) -> bytes:
         """Returns the content of a file that the record names; names that lead elsewhere are refused."""

@@ -36,12 +36,30 @@ class TestFindRecords:
         (name,) = find_records(type(written)())
         assert name == "sess_record"
 
-    def test_links(self, folder, tmp_path):
+    def test_a_record_is_listed_once_by_the_name_without_links(self, folder, tmp_path):
         (folder.parent / "again").symlink_to(folder)
         (folder.parent / "circle").symlink_to(folder.parent)
         (tmp_path / "link").symlink_to(folder.parent)
         assert list(find_records(folder.parent)) == ["sess_record"]
         assert list(find_records(tmp_path / "link")) == ["sess_record"]  # the root itself may be one
+
+    def test_links_are_followed(self, written, tmp_path):
+        for name in ("a", "b/inner"):
+            shutil.copytree(written, tmp_path / "elsewhere" / name / "sess_record")
+        (tmp_path / "elsewhere/b/back").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "logs").mkdir()
+        for name, target in (("run", "a"), ("record", "a/sess_record"), ("runs", "b"), ("gone", "missing")):
+            (tmp_path / "logs" / name).symlink_to(tmp_path / "elsewhere" / target)
+        (tmp_path / "logs/self").symlink_to("self")
+        (tmp_path / "logs/.hidden").symlink_to(tmp_path / "elsewhere")
+        found = find_records(tmp_path / "logs")
+        assert list(found) == ["record", "runs/inner/sess_record"]
+        assert found["record"] == tmp_path / "logs/record"
+
+    def test_links_below_a_record_are_not(self, folder, written, tmp_path):
+        shutil.copytree(written, tmp_path / "elsewhere" / "sess_record")
+        (folder / "images/link").symlink_to(tmp_path / "elsewhere")
+        assert list(find_records(folder.parent)) == ["sess_record"]
 
     def test_nothing_there(self, tmp_path):
         (tmp_path / "file").touch()

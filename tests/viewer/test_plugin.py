@@ -198,8 +198,32 @@ class TestRefusals:
     def test_numbers_that_are_not_in_the_record(self, board, number):
         for route in ("/image", "/maps", "/scores"):
             answer = board(route, sample=number, number=number, **RUN)
-            assert answer.status_code == 422
+            assert answer.status_code == 404
             assert " has no " in answer.get_json()["error"]
+
+    def test_a_file_that_is_gone_is_no_wrong_number(self, board, logs):
+        for name in ("images", "maps"):
+            shutil.rmtree(logs / "one/sess_record" / name)
+        for route in ("/image", "/maps", "/scores"):
+            answer = board(route, **ROUTES[route])
+            assert answer.status_code == 422
+            assert "cannot be read" in answer.get_json()["error"]
+
+    def test_links_in_the_log_folder_are_followed_and_those_in_a_record_are_not(self, logs, tmp_path):
+        """The user put the first ones there; the second may come with a record from elsewhere."""
+        (logs / "one").rename(tmp_path / "elsewhere")
+        (logs / "link").symlink_to(tmp_path / "elsewhere")
+        (logs / "circle").symlink_to(logs)
+        (tmp_path / "secret.png").write_bytes(b"secret")
+        maps = tmp_path / "elsewhere/sess_record/maps"
+        (maps / "000001.png").unlink()
+        (maps / "000001.png").symlink_to(tmp_path / "secret.png")
+        board = Board(plugin_of(str(logs)))
+        assert board.names() == ["link/sess_record"]
+        assert board("/maps", run="link/sess_record", number=0).status_code == 200
+        answer = board("/maps", run="link/sess_record", number=1)
+        assert answer.status_code == 422
+        assert "maps/000001.png lies outside the record" in answer.get_json()["error"]
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
     def test_nothing_is_written(self, board, method):

@@ -116,3 +116,40 @@ def test_what_is_decoded_of_a_long_run_is_bounded(tmp_path):
         frame.get_by_label("Validation", exact=True).fill("3")
         settled(frame)
         assert frame.locator(".when").inner_text() == "epoch 3 · step 48 · 4 of 60"
+
+
+def test_files_are_fetched_while_one_rests_and_stay_bounded(tmp_path):
+    RunScript(samples=2, validations=20).write(tmp_path / "run" / "sess_record")
+    with server(tmp_path) as url, browser(1600, 1000, quiet=False) as page:
+        frame = opened(page, url)
+        settled(frame)
+        until(frame, "window.sess.run.files.known.size === 20")
+        sizes = frame.evaluate("""async () => {
+            const {files} = window.sess.run;
+            files.most = files.bytes / 2;
+            files.forget();
+            for (let number = 0; number < 20; number++) await files.of(number);
+            return [files.bytes <= files.most, files.known.has(19), files.known.has(0)];
+        }""")
+        assert sizes == [True, True, False]
+
+
+def test_a_slider_that_is_dragged_shows_what_it_passes(address):
+    with browser(1600, 1000, quiet=False) as page:
+        frame = opened(page, address)
+        settled(frame)
+        epochs = frame.evaluate("""async () => {
+            const app = window.sess, seen = [];
+            const watch = new MutationObserver(() => seen.push(app.validation.epoch));
+            watch.observe(document.querySelector(".when"), {childList: true});
+            for (let at = 0; at < 8; at++) {
+                app.goTo(app.run.shown[at]);
+                await new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn, 30)));
+            }
+            await app.drawn;
+            watch.disconnect();
+            return seen;
+        }""")
+        assert epochs == sorted(epochs)
+        assert epochs[-1] == 7
+        assert len(set(epochs)) > 2

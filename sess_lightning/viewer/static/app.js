@@ -13,6 +13,7 @@ import { State } from "./state.js";
 import { Timeline } from "./timeline.js";
 
 const POLL = 10_000; // milliseconds between two looks for new validations
+const REST = 400; // milliseconds without a step until files are fetched that nobody asked for yet
 const THEMES = [["auto", "auto"], ["light", "light"], ["dark", "dark"]];
 
 export class App {
@@ -137,10 +138,15 @@ export class App {
     this.drawn = this.#draw();
   }
 
-  // The validation shown: the one of the state, or the last.
-  get validation() {
+  // The validation that the state asks for: the one it names, or the last.
+  get wanted() {
     const { shown } = this.run;
     return shown.find((one) => one.number === this.state.values.at) || shown[shown.length - 1];
+  }
+
+  // The validation on the screen: that one, as soon as its maps are decoded.
+  get validation() {
+    return this.run.shown.includes(this.current) ? this.current : this.wanted;
   }
 
   get otherValidation() {
@@ -177,7 +183,7 @@ export class App {
 
   move(by) {
     const { shown } = this.run;
-    const at = shown.indexOf(this.validation) + by;
+    const at = shown.indexOf(this.wanted) + by;
     this.goTo(shown[Math.min(shown.length - 1, Math.max(0, at))]);
   }
 
@@ -210,35 +216,45 @@ export class App {
     this.drawn = this.#draw();
   }
 
+  // Draws what the state asks for as soon as its maps are decoded. A slider that is dragged asks faster than that: what
+  // it passes is drawn as it comes, unless something later is drawn already.
   async #draw() {
-    const token = (this.token = {});
+    const turn = (this.turn = (this.turn || 0) + 1);
     const { values } = this.state;
-    const { run, validation } = this;
+    const { run, other, wanted } = this;
     try {
-      await run.atlas(validation);
-      if (this.other) await this.other.atlas(this.otherValidation);
-      const changes = values.sort === "first" ? await this.#changes() : new Map();
-      if (this.token !== token) return;
-      this.timeline.show(validation);
-      this.numbers.cursor(validation);
-      this.classes.cursor(validation);
-      this.themes.value = values.theme;
-      this.followBox.checked = !!values.follow;
-      const opened = values.sample >= 0 && validation.position.has(values.sample);
-      this.#scroll(opened);
-      this.gallery.node.hidden = opened;
-      this.page.show(opened);
-      this.classes.show(!opened);
-      this.numbers.node.hidden = opened;
-      if (!opened || !this.gallery.samples) this.gallery.draw(changes);
-      if (opened) {
-        if (this.builtSample !== values.sample) this.page.build(values.sample);
-        this.builtSample = values.sample;
-        this.page.draw();
-      }
-      this.#prefetch();
+      await run.atlas(wanted);
+      if (other) await other.atlas(other.nearest(wanted));
+      const changes = values.sort === "first" ? await this.#changes(wanted) : new Map();
+      if (turn < this.drawnTurn || run !== this.run || other !== this.other) return;
+      this.drawnTurn = turn;
+      this.#ahead(wanted);
+      this.current = wanted;
+      this.#show(changes);
     } catch (error) {
-      this.#say(`Epoch ${validation.epoch} cannot be shown: ${error.message || error}`);
+      this.#say(`Epoch ${wanted.epoch} cannot be shown: ${error.message || error}`);
+    }
+  }
+
+  #show(changes) {
+    const { validation } = this;
+    const { values } = this.state;
+    this.timeline.show(validation);
+    this.numbers.cursor(validation);
+    this.classes.cursor(validation);
+    this.themes.value = values.theme;
+    this.followBox.checked = !!values.follow;
+    const opened = values.sample >= 0 && validation.position.has(values.sample);
+    this.#scroll(opened);
+    this.gallery.node.hidden = opened;
+    this.page.show(opened);
+    this.classes.show(!opened);
+    this.numbers.node.hidden = opened;
+    if (!opened || !this.gallery.samples) this.gallery.draw(changes);
+    if (opened) {
+      if (this.builtSample !== values.sample) this.page.build(values.sample);
+      this.builtSample = values.sample;
+      this.page.draw();
     }
   }
 
@@ -250,21 +266,31 @@ export class App {
   }
 
   // By sample, how far its map is from the first validation's.
-  async #changes() {
-    const [first] = this.run.shown;
-    const [before, now] = [await this.run.atlas(first), await this.run.atlas(this.validation)];
-    return new Map(this.validation.samples.sample.map((sample) => [sample,
-      distance(this.run.tile(now, this.validation, sample, "sess"), this.run.tile(before, first, sample, "sess")) ?? NaN]));
+  async #changes(validation) {
+    const { run } = this;
+    const [first] = run.shown;
+    const [before, now] = [await run.atlas(first), await run.atlas(validation)];
+    return new Map(validation.samples.sample.map((sample) => [sample,
+      distance(run.tile(now, validation, sample, "sess"), run.tile(before, first, sample, "sess")) ?? NaN]));
   }
 
-  // The validations beside this one, once it is on the screen.
-  #prefetch() {
-    clearTimeout(this.fetching);
-    this.fetching = setTimeout(() => {
-      const { shown } = this.run;
-      const at = shown.indexOf(this.validation);
-      for (const near of [shown[at + 1], shown[at - 1]]) if (near) this.run.atlas(near).catch(() => {});
-    }, 60);
+  // Decodes the validations that come next in the direction of the last move, once this one is on the screen; after a
+  // while of rest the files of the others are fetched.
+  #ahead(validation) {
+    const { run } = this;
+    const { shown } = run;
+    const at = shown.indexOf(validation);
+    const back = this.at > at ? -1 : 1;
+    this.at = at;
+    requestAnimationFrame(() => setTimeout(() => {
+      if (this.run !== run || this.wanted !== validation) return;
+      for (const by of [1, 2, 3, -1]) if (shown[at + back * by]) run.atlas(shown[at + back * by]).catch(() => {});
+    }));
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => {
+      const wanted = () => this.run === run && this.wanted === validation && !document.hidden;
+      run.files.ahead(shown.map((one) => one.number), wanted);
+    }, REST);
   }
 
   // New validations of a training that runs; who looks at the last one goes on to the new last.
