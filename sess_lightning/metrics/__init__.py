@@ -14,6 +14,14 @@ from sess_lightning.metrics.perturbation import area_under_curve, perturbation_c
 from sess_lightning.metrics.perturbation_metric import shared_curves
 from sess_lightning.metrics.pixel_precision import PixelAveragePrecision, pixel_average_precision
 from sess_lightning.metrics.pointing_game import PointingGame, pointing_hits
+from sess_lightning.metrics.randomisation import (
+    RandomisationCheck,
+    entropy_rise,
+    map_entropy,
+    randomisation_check,
+    randomised,
+    rank_correlation,
+)
 from sess_lightning.metrics.rank_accuracy import RelevanceRankAccuracy, relevance_rank_accuracy
 from sess_lightning.metrics.relevance_gain import SymmetricRelevanceGain
 
@@ -26,6 +34,7 @@ __all__ = [
     "NoisyLinearImputation",
     "PixelAveragePrecision",
     "PointingGame",
+    "RandomisationCheck",
     "RelevanceRankAccuracy",
     "SaliencyDrift",
     "SymmetricRelevanceGain",
@@ -33,10 +42,15 @@ __all__ = [
     "attention_iou",
     "best_box_ious",
     "boxes_to_mask",
+    "entropy_rise",
+    "map_entropy",
     "perturbation_curve",
     "pixel_average_precision",
     "pointing_energy",
     "pointing_hits",
+    "randomisation_check",
+    "randomised",
+    "rank_correlation",
     "relevance_rank_accuracy",
     "saliency_drift",
     "shared_curves",
