@@ -4,6 +4,7 @@ None holds the model or needs a Trainer: `update` takes the maps of `SESS` or of
 """
 
 from sess_lightning.metrics.attention_iou import AttentionIoU, attention_iou
+from sess_lightning.metrics.controls import blurred, centre_map, chance_of_hit, hit_area, noise_map
 from sess_lightning.metrics.drift import SaliencyDrift, saliency_drift
 from sess_lightning.metrics.energy import EnergyPointingGame, pointing_energy
 from sess_lightning.metrics.imputation import NoisyLinearImputation
@@ -41,9 +42,14 @@ __all__ = [
     "area_under_curve",
     "attention_iou",
     "best_box_ious",
+    "blurred",
     "boxes_to_mask",
+    "centre_map",
+    "chance_of_hit",
     "entropy_rise",
+    "hit_area",
     "map_entropy",
+    "noise_map",
     "perturbation_curve",
     "pixel_average_precision",
     "pointing_energy",
