@@ -1,7 +1,5 @@
 """Intervals beside the numbers: of the same samples as they, paired, and only where there is something to compare."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
