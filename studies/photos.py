@@ -15,8 +15,8 @@ from sess_lightning.networks import load_network
 from sess_lightning.probing import probe
 
 
-def network_and_photos(count: int) -> tuple[nn.Module, Tensor, Tensor]:
-    """MobileNetV2, the first `count` photos of `imagenet_samples` as crops `(N, 3, 224, 224)`, the classes predicted.
+def network_and_photos(count: int, size: int = 224) -> tuple[nn.Module, Tensor, Tensor]:
+    """MobileNetV2, the first `count` photos of `imagenet_samples` as crops `(N, 3, size, size)`, the classes predicted.
 
     SESS_REAL_DATA names a folder with `mobilenet_v2.pth` and `imagenet_samples/images`.
     """
@@ -25,7 +25,7 @@ def network_and_photos(count: int) -> tuple[nn.Module, Tensor, Tensor]:
     files = sorted((folder / "imagenet_samples" / "images").iterdir())[:count]
     pictures = [TF.pil_to_tensor(Image.open(file).convert("RGB")).float() / 255 for file in files]
     crops = torch.stack(
-        [centre_crop(TF.normalize(one, list(network.mean), list(network.std)), 224) for one in pictures]
+        [centre_crop(TF.normalize(one, list(network.mean), list(network.std)), size) for one in pictures]
     )
     model = network.module.eval()
     with probe(model):

@@ -27,7 +27,7 @@ def test_what_chance_scores_is_a_line_in_its_own_chart(tmp_path):
             titles = [one.locator("strong").inner_text() for one in charts.all()]
             assert titles == (["pointing"] if known else [])
             if known:
-                assert "by chance 0.125" in charts.locator(".legend").inner_text()
+                assert "by chance .125" in charts.locator(".legend").inner_text()
                 assert charts.locator("svg .noskill").count() == 1
 
 
