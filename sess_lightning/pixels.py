@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Size = tuple[int, int]
+SMOOTHING = (11, 5.0)  # kernel size and sigma of the Gaussian that smooths SESS maps (Sec. 3 of the paper)
 
 
 def resize(images: Tensor, size: Size) -> Tensor:

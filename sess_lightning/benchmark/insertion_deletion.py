@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +13,21 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
-from sess_lightning.benchmark.compared_maps import Compared, compared_maps
+from sess_lightning.benchmark.compared_maps import Compared, Map, compared_maps
 from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Bars, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.forwarding import model_logits
 from sess_lightning.intervals import mean_interval
 from sess_lightning.logits import predicted_classes
-from sess_lightning.metrics.perturbation import area_under_curve, perturbation_curve
+from sess_lightning.metrics.controls import blurred, centre_map, noise_map
+from sess_lightning.metrics.perturbation import Mode, Order, area_under_curve, perturbation_curve
 from sess_lightning.probing import probe
 from sess_lightning.sess import SESS
 
 NAME = "insertion-deletion"
 FIGURES = ("insertion", "deletion", "overall")
+CENTRE, RANDOM, BLURRED = "the centre", "random order", ", blurred"  # names of controls; the last follows a method's
 _SHORT_SIDE = 256 / 224  # short side of the photo relative to the crop, as in ImageNet's usual evaluation
 
 
@@ -34,6 +37,7 @@ def insertion_deletion(
     num_scales: int = 10,
     scales: str | None = None,
     ratio: float = 0.9,
+    controls: bool = False,
     out: str = NAME,
 ) -> None:
     """Table 1: insertion, deletion and their difference, of base methods alone and with SESS, x 100.
@@ -48,17 +52,24 @@ def insertion_deletion(
         num_scales: scales of SESS; the paper has 10.
         scales: the short sides in pixels instead, or multiples of the window (1.0,1.5), separated by commas.
         ratio: of the pre-filter; the paper has 0.9.
+        controls: also measure maps without information (a random order of the pixels, the centre) and the base maps
+            under SESS's smoothing, and the symmetric relevance gain of all. One half more forwards for each map, and
+            one map more for each method and two for each network.
         out: folder for insertion-deletion.csv, .md and .png.
     """
     job = Job(NAME, out, options)
     compared = Compared(methods, num_scales, scales, ratio, options.window, options.batch_size)
     algorithms = compared.build()
-    rows = job.walk(_Measure(algorithms, options.window, options.batch_size), algorithms, compared.settings())
-    if rows is None:
+    settings = {**compared.settings(), **({"controls": True} if controls else {})}
+    measure = _Measure(algorithms, options.window, options.batch_size, controls)
+    everything = job.walk(measure, algorithms, settings)
+    if everything is None:
         return
+    rows = [row for row in everything if not row.get("control")]
     bars = [Bars(figure, "x 100", _bar_values(rows, figure)) for figure in FIGURES]
     draw_bars(Path(out) / f"{NAME}.png", bars)
-    job.finish(f"{job.described()}, {compared.described()}.\n\n{table(rows)}\n")
+    sections = [f"{job.described()}, {compared.described()}.", table(rows)]
+    job.finish("\n\n".join([*sections, control_table(everything)] if controls else sections) + "\n")
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,7 @@ class _Measure:
     algorithms: dict[str, SESS]
     window: int
     batch_size: int | None
+    controls: bool
 
     def __call__(self, models: Mapping[str, nn.Module], image: Tensor, target: Mapping[str, Any]) -> list[Row]:
         crop = centre_crop(image, self.window)
@@ -74,12 +86,25 @@ class _Measure:
     def _rows(self, name: str, model: nn.Module, crop: Tensor) -> list[Row]:
         predicted = predicted_class(model, crop)
         (maps,) = compared_maps(self.algorithms, model, crop, [predicted])
-        figures = measured(model, crop, torch.stack([one.saliency for one in maps]), predicted, self.batch_size)
+        others = control_maps(maps, crop) if self.controls else []
+        stacked = torch.stack([one.saliency for one in [*maps, *others]])
+        figures = measured(model, crop, stacked, predicted, self.batch_size, with_srg=self.controls)
         return [
             {"model": name, "method": one.method, "sess": one.sess, "class": predicted}
-            | (found if one.valid else dict.fromkeys(FIGURES))
-            for one, found in zip(maps, figures, strict=True)
+            | ({"control": number >= len(maps)} if self.controls else {})
+            | (found if one.valid else dict.fromkeys(found))
+            for number, (one, found) in enumerate(zip([*maps, *others], figures, strict=True))
         ]
+
+
+def control_maps(maps: list[Map], crop: Tensor) -> list[Map]:
+    """Returns the controls of one image `(3, H, W)`: base maps under SESS's smoothing, the centre, a random order."""
+    size = (crop.shape[-2], crop.shape[-1])
+    # By the pixels, so that a photo has its own order wherever it stands among the others.
+    digest = hashlib.blake2b(crop.cpu().contiguous().numpy().tobytes(), digest_size=8).hexdigest()
+    without = {CENTRE: centre_map(size), RANDOM: noise_map(size, index=digest)}
+    smoothed = [Map(one.method + BLURRED, False, blurred(one.saliency), one.valid) for one in maps if not one.sess]
+    return smoothed + [Map(name, False, one.to(maps[0].saliency), True) for name, one in without.items()]
 
 
 def centre_crop(image: Tensor, window: int) -> Tensor:
@@ -94,20 +119,24 @@ def predicted_class(model: nn.Module, image: Tensor) -> int:
 
 
 def measured(
-    model: nn.Module, image: Tensor, maps: Tensor, target: int, batch_size: int | None
+    model: nn.Module, image: Tensor, maps: Tensor, target: int, batch_size: int | None, with_srg: bool = False
 ) -> list[dict[str, float]]:
     """Returns insertion, deletion and overall of one image `(3, H, W)` for each of the maps `(M, H, W)`.
 
-    The perturbed images of all maps share batches.
+    The perturbed images of all maps share batches. With `with_srg` also the symmetric relevance gain, with zeros.
     """
     images = image.expand(len(maps), -1, -1, -1)
     targets = torch.full((len(maps),), target, device=image.device)
-    areas = []
+
+    def areas(mode: Mode, order: Order = "most") -> list[float]:
+        curves = perturbation_curve(model, images, maps, targets, mode, batch_size=batch_size, order=order)
+        return area_under_curve(torch.stack(list(curves)).double()).tolist()
+
     with probe(model):
-        for mode in ("insertion", "deletion"):
-            curves = perturbation_curve(model, images, maps, targets, mode, batch_size=batch_size)
-            areas.append(area_under_curve(torch.stack(list(curves)).double()).tolist())
-    return [{"insertion": i, "deletion": d, "overall": i - d} for i, d in zip(*areas, strict=True)]
+        inserted, deleted = areas("insertion"), areas("deletion")
+        last = areas("deletion", "least") if with_srg else []
+    figures = [{"insertion": i, "deletion": d, "overall": i - d} for i, d in zip(inserted, deleted, strict=True)]
+    return [one | {"srg": late - one["deletion"]} for one, late in zip(figures, last, strict=True)] if last else figures
 
 
 def table(rows: list[Row]) -> str:
@@ -128,6 +157,28 @@ def table(rows: list[Row]) -> str:
             )
     formats = {"method": "", "model": "", "SESS": "", "photos": "d"}
     return markdown(lines, {**formats, **dict.fromkeys([*FIGURES, "overall, SESS - base"], ".1f")})
+
+
+def control_table(rows: list[Row]) -> str:
+    """Returns all maps and the controls in Markdown: means x 100, and what they have more than the base method."""
+    lines = []
+    by_map: dict[tuple[str, str, bool], list[Row]] = {}
+    for row in rows:
+        by_map.setdefault((str(row["model"]), str(row["method"]), bool(row["sess"])), []).append(row)
+    for (model, method, sess), own in by_map.items():
+        base = by_map.get((model, method.removesuffix(BLURRED), False), own)
+        gains = {f"{figure}, - base": percent(own, figure) - percent(base, figure) for figure in ("overall", "srg")}
+        lines.append(
+            {
+                "map": f"{method}, SESS" if sess else method,
+                "model": model,
+                "photos": int(np.isfinite(percent(own, "overall")).sum()),
+                **{figure: mean_interval(percent(own, figure)) for figure in (*FIGURES, "srg")},
+                **{name: None if base is own else mean_interval(gain) for name, gain in gains.items()},
+            }
+        )
+    columns = [*FIGURES, "srg", "overall, - base", "srg, - base"]
+    return markdown(lines, {"map": "", "model": "", "photos": "d", **dict.fromkeys(columns, ".1f")})
 
 
 def percent(rows: list[Row], figure: str) -> np.ndarray:

@@ -16,11 +16,13 @@ from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Bars, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.intervals import Interval, class_mean_interval
+from sess_lightning.metrics.controls import centre_map, hit_area
 from sess_lightning.metrics.objects import ClassObjects, class_objects
 from sess_lightning.metrics.pointing_game import check_tolerance
 from sess_lightning.sess import SESS
 
 NAME = "pointing"
+_GAIN = "all, SESS - base"
 SMALL, DIFFICULT = 0.15, 0.25  # upper bounds of the area of the objects, as fractions of the image
 
 Rule = Callable[[Row], bool]
@@ -41,6 +43,7 @@ def pointing(
     scales: str | None = None,
     ratio: float = 0.99,
     activation: str = "softmax",
+    controls: bool = True,
     out: str = NAME,
 ) -> None:
     """Table 3: pointing accuracy of base methods alone and with SESS, in percent.
@@ -61,6 +64,8 @@ def pointing(
         scales: the short sides in pixels instead, or multiples of the window (1.0,1.5), separated by commas.
         ratio: of the pre-filter; the paper has 0.99.
         activation: softmax, or sigmoid for multi-label networks.
+        controls: also what the centre of the image and any of its pixels score: some milliseconds a question. Any pixel
+            is known for this tolerance and for 0 only, when rows are judged again.
         out: folder for pointing.csv, .md and .png.
     """
     check_tolerance(tolerance)
@@ -71,7 +76,8 @@ def pointing(
     job = Job(NAME, out, options)
     compared = Compared(methods, num_scales, scales, ratio, options.window, options.batch_size, activation)
     algorithms = compared.build()
-    rows = job.walk(_Measure(algorithms), algorithms, compared.settings())
+    settings = {**compared.settings(), **({"controls": True} if controls else {})}
+    rows = job.walk(_Measure(algorithms, tolerance if controls else None), algorithms, settings)
     if rows is None:
         return
     shown = {name: rule for name, rule in SUBSETS.items() if any(map(rule, rows))}
@@ -84,6 +90,7 @@ def pointing(
 @dataclass(frozen=True)
 class _Measure:
     algorithms: dict[str, SESS]
+    tolerance: float | None  # that of the controls; `None` for none
 
     def __call__(self, models: Mapping[str, nn.Module], image: Tensor, target: Mapping[str, Any]) -> list[Row]:
         size = (image.shape[-2], image.shape[-1])
@@ -91,6 +98,10 @@ class _Measure:
         questions = {c: objects for c, objects in asked.items() if objects is not None}
         if not questions:
             return []
+        controls = {
+            c: {} if self.tolerance is None else _controls(objects, image, self.tolerance)
+            for c, objects in questions.items()
+        }
         rows: list[Row] = []
         for name, model in models.items():
             found = compared_maps(self.algorithms, model, image, list(questions))
@@ -102,6 +113,7 @@ class _Measure:
                         "sess": one.sess,
                         "class": label,
                         **_judged(one.saliency, objects),
+                        **controls[label],
                     }
                     for one in maps
                 ]
@@ -120,6 +132,17 @@ def _judged(saliency: Tensor, objects: ClassObjects) -> dict[str, Any]:
         "area": float(region.double().mean()),
         "instances": len(objects.boxes),
         "distractor": objects.distractor,
+    }
+
+
+def _controls(objects: ClassObjects, image: Tensor, tolerance: float) -> dict[str, Any]:
+    """Returns what a question is worth without a map: `centre` is a distance, `any_pixel` the chance of a hit."""
+    fitted = objects.fit(image[0]).cpu()
+    region = objects.region(fitted)
+    return {
+        "centre": peak_distance(centre_map((fitted.shape[0], fitted.shape[1])), region),
+        "any_pixel": float(hit_area(region, tolerance).double().mean()),
+        "any_pixel_tolerance": float(tolerance),
     }
 
 
@@ -157,11 +180,38 @@ def table(rows: list[Row], tolerance: float) -> str:
             line: dict[str, Any] = {"method": method, "model": model, "SESS": "yes" if with_sess else "no"}
             for name, rule in SUBSETS.items():
                 line[_column(rows, name)] = accuracy([row for row in own if rule(row)], tolerance)
-            line["all, SESS - base"] = difference(base, sess, tolerance) if with_sess else None
+            line[_GAIN] = difference(base, sess, tolerance) if with_sess else None
             lines.append(line)
+    lines += _control_lines(rows, tolerance)
     formats = {"method": "", "model": "", "SESS": ""}
-    columns = [*(_column(rows, name) for name in SUBSETS), "all, SESS - base"]
+    columns = [*(_column(rows, name) for name in SUBSETS), _GAIN]
     return markdown(lines, {**formats, **dict.fromkeys(columns, ".1f")})
+
+
+def _control_lines(rows: list[Row], tolerance: float) -> list[dict[str, Any]]:
+    """Returns the lines of the centre and of any pixel, which no network or method changes; none if not stored."""
+    asked = list({(row["photo"], row["class"]): row for row in rows}.values())
+    if not all("centre" in row for row in asked):
+        return []
+
+    def centre(row: Row) -> float:
+        return 100.0 * is_hit(row["centre"], tolerance)
+
+    lines = []
+    for name, value in (("the centre", centre), ("any pixel", lambda row: 100.0 * _chance(row, tolerance))):
+        means = {
+            _column(rows, subset): class_mean_interval(*_counts([row for row in asked if rule(row)], value))
+            for subset, rule in SUBSETS.items()
+        }
+        lines.append({"method": name, "model": "", "SESS": "", **means, _GAIN: None})
+    return lines
+
+
+def _chance(row: Row, tolerance: float) -> float:
+    """Returns the chance of any pixel to hit; NaN if the row was measured with another tolerance than is asked for."""
+    if tolerance == 0:
+        return float(row["area"])  # type: ignore[arg-type]
+    return float(row["any_pixel"]) if row["any_pixel_tolerance"] == tolerance else math.nan  # type: ignore[arg-type]
 
 
 def _column(rows: list[Row], subset: str) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from sess_lightning.metrics import PointingGame
+from sess_lightning.metrics import PointingGame, chance_of_hit
 from sess_lightning.metrics.objects import Objects, is_empty
 
 
@@ -52,3 +52,12 @@ class HitRule:
         if not self._game.pointing_total.sum():
             return None
         return bool(self._game.pointing_correct.sum())
+
+    def chance(self, target: int, objects: Objects | None, size: tuple[int, int]) -> float | None:
+        """The chance that a random pixel of an image of this size hits, by the same metric.
+
+        `None` where the sample counts as neither, or the metric is no plain mean over all samples, or there is none.
+        """
+        if not self.measured or self._game.average != "micro" or self._game.subset != "all":
+            return None
+        return chance_of_hit(objects, target, size, self.tolerance)

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from sess_lightning.callback.explainer import Explained, second_classes
-from sess_lightning.callback.keys import BASE, DELETION, INSERTION, KEYS, full_name
+from sess_lightning.callback.keys import BASE, DELETION, INSERTION, KEYS, POINTING, full_name
 from sess_lightning.callback.loggers import log_report
 from sess_lightning.callback.reporter import Reporter, Settings
 from sess_lightning.callback.run_text import in_one_line
@@ -121,7 +121,7 @@ class Recorder:
         with self._tried():
             self._open(trainer)
             if suffix not in self._writers:
-                about = self._about(trainer, tracker, suffix, settings)
+                about = {**self._about(trainer, tracker, suffix, settings), "no_skill": _no_skill(rows)}
                 self._writers[suffix] = RecordWriter(self._folders[suffix], about)
             self._writers[suffix].prepare(rows, trainer.current_epoch, trainer.global_step)
 
@@ -198,6 +198,7 @@ class Recorder:
             outlines=lines,
             annotated=found.objects[i] is not None and not is_empty(found.objects[i] or {}),
             windows=found.windows[i].tolist(),
+            chance=tracker.hit_rule.chance(int(found.targets[i]), found.objects[i], (height, width)),
         )
 
     def _open(self, trainer: pl.Trainer) -> None:
@@ -268,6 +269,12 @@ def _values(found: Explained, i: int) -> dict[str, Any]:
         valid = bool(found.base_valid[i])
         values |= {"base_hit": found.base_hits[i], "base_valid": valid, "base_peak": _peak(found.base_maps[i], valid)}
     return values
+
+
+def _no_skill(rows: Sequence[RecordRow]) -> dict[str, float]:
+    """What the recorded samples score by chance, by name of the key; nothing where that is not known."""
+    known = [row.sample.chance for row in rows if row.sample is not None and row.sample.chance is not None]
+    return {POINTING.name: round(sum(known) / len(known), 5)} if known else {}
 
 
 def _peak(saliency: Tensor, valid: bool) -> list[int] | None:

@@ -9,7 +9,7 @@ import numpy as np
 from torchmetrics import Metric
 
 from sess_lightning.callback.keys import BASE, INSERTION, KEYS, POINTING, key_name
-from sess_lightning.intervals import Interval, mean_intervals
+from sess_lightning.intervals import Interval, hit_interval, mean_intervals
 from sess_lightning.metrics import PointingGame
 from sess_lightning.metrics.perturbation_metric import PerturbationMetric
 from sess_lightning.metrics.reliance import RelianceMetric
@@ -55,6 +55,8 @@ def joined(parts: Sequence[Mapping[str, Sequence[float]]]) -> Columns:
 def intervals_of(columns: Mapping[str, Sequence[float]]) -> Intervals:
     """95 % intervals of the numbers, and of the gains of SESS over its base, paired by sample.
 
+    Those of pointing are Wilson's, all others come from a bootstrap.
+
     Args:
         columns: values by name of the key, with `BASE` before it for the base method's.
 
@@ -72,7 +74,9 @@ def intervals_of(columns: Mapping[str, Sequence[float]]) -> Intervals:
     for key in KEYS:
         if {key.name, BASE + key.name} <= values.keys():
             values[key.name + GAIN] = values[key.name] - values[BASE + key.name]
-    return mean_intervals(values)
+    found = mean_intervals(values)
+    hits = {BASE + POINTING.name, POINTING.name} & found.keys()
+    return found | {name: hit_interval(values[name]) for name in hits}
 
 
 def logged_intervals(found: Intervals) -> dict[str, float]:

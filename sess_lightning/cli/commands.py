@@ -18,7 +18,7 @@ from lightning.pytorch.cli import ArgsType, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime
+from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime, sanity
 from sess_lightning.benchmark.job import PhotoOptions
 from sess_lightning.callback import SESSCallback
 from sess_lightning.callback.keys import BASE, KEYS, PHOTOS, PHOTOS_PART, full_name
@@ -38,6 +38,7 @@ _BENCHMARKS: dict[str, Callable[..., None]] = {
     "pointing": pointing.pointing,
     "runtime": runtime.runtime,
     "ablation": ablation.ablation,
+    "sanity": sanity.sanity,
 }
 
 
@@ -103,7 +104,7 @@ def _table(metrics: Mapping[str, Tensor], prefix: str, ending: str, intervals: I
 
 
 def run(args: ArgsType) -> int | None:
-    """Run a command; returns the exit code of `explain` and `benchmark`.
+    """Run a command; returns the exit code of `explain`, `benchmark` and `sanity`.
 
     Args:
         args: of the command line, those of LightningCLI as it takes them; `None` for those of the process.
@@ -113,6 +114,8 @@ def run(args: ArgsType) -> int | None:
         return _explain(words[1:])
     if isinstance(words, list) and words[:1] == ["benchmark"]:
         return _benchmark(words[1:])
+    if isinstance(words, list) and words[:1] == ["sanity"]:  # short for `benchmark sanity`
+        return _benchmark(words)
     SESSCLI(
         LightningModule,
         LightningDataModule,

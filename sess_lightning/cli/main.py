@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "Lightning's predict, with the same configs",
     "explain": "where a network looks in photos",
     "benchmark": "the paper's tables on this machine",
+    "sanity": "do maps change when the network's weights are random? Short for benchmark sanity",
     "report": "the records of runs as one HTML file, for any browser",
 }
 

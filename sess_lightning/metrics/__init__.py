@@ -4,6 +4,7 @@ None holds the model or needs a Trainer: `update` takes the maps of `SESS` or of
 """
 
 from sess_lightning.metrics.attention_iou import AttentionIoU, attention_iou
+from sess_lightning.metrics.controls import blurred, centre_map, chance_of_hit, hit_area, noise_map
 from sess_lightning.metrics.drift import SaliencyDrift, saliency_drift
 from sess_lightning.metrics.energy import EnergyPointingGame, pointing_energy
 from sess_lightning.metrics.imputation import NoisyLinearImputation
@@ -14,6 +15,14 @@ from sess_lightning.metrics.perturbation import area_under_curve, perturbation_c
 from sess_lightning.metrics.perturbation_metric import shared_curves
 from sess_lightning.metrics.pixel_precision import PixelAveragePrecision, pixel_average_precision
 from sess_lightning.metrics.pointing_game import PointingGame, pointing_hits
+from sess_lightning.metrics.randomisation import (
+    RandomisationCheck,
+    entropy_rise,
+    map_entropy,
+    randomisation_check,
+    randomised,
+    rank_correlation,
+)
 from sess_lightning.metrics.rank_accuracy import RelevanceRankAccuracy, relevance_rank_accuracy
 from sess_lightning.metrics.relevance_gain import SymmetricRelevanceGain
 from sess_lightning.metrics.reliance import BackgroundReliance, ObjectReliance, without_background, without_objects
@@ -29,17 +38,28 @@ __all__ = [
     "ObjectReliance",
     "PixelAveragePrecision",
     "PointingGame",
+    "RandomisationCheck",
     "RelevanceRankAccuracy",
     "SaliencyDrift",
     "SymmetricRelevanceGain",
     "area_under_curve",
     "attention_iou",
     "best_box_ious",
+    "blurred",
     "boxes_to_mask",
+    "centre_map",
+    "chance_of_hit",
+    "entropy_rise",
+    "hit_area",
+    "map_entropy",
+    "noise_map",
     "perturbation_curve",
     "pixel_average_precision",
     "pointing_energy",
     "pointing_hits",
+    "randomisation_check",
+    "randomised",
+    "rank_correlation",
     "relevance_rank_accuracy",
     "saliency_drift",
     "shared_curves",

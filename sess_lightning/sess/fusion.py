@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sess_lightning.pixels import Size, gaussian_blur, source_pixels
+from sess_lightning.pixels import SMOOTHING, Size, gaussian_blur, source_pixels
 from sess_lightning.sess.windows import Window
 
 POOLS = ("mean", "plain_mean", "max")
@@ -32,7 +32,7 @@ _KEPT_BYTES, _KEPT = 2**26, 256
 
 def smooth(maps: Tensor) -> Tensor:
     """The paper's smoothing of `(..., H, W)`: Gaussian of 11 pixels, sigma 5 (Sec. 3)."""
-    return gaussian_blur(maps, kernel_size=11, sigma=5.0)
+    return gaussian_blur(maps, *SMOOTHING)
 
 
 class _Taps(NamedTuple):

@@ -149,6 +149,7 @@ _HEADER: dict[str, tuple[str, Check]] = {
     ),
     "class_names": ("an object of texts or null", _or_null(_named(_is_text))),
     "tolerance": ("a number or null", _or_null(_is_number)),
+    "no_skill": ("an object of numbers and null, or null", _or_null(_named(_or_null(_is_number)))),
 }
 _SAMPLE: dict[str, tuple[str, Check]] = {
     "id": ("a text", _is_text),

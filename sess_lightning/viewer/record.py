@@ -41,6 +41,7 @@ class RecordSample:
         outlines: `[class, [x, y, x, y, ...]]` each, likewise.
         annotated: boxes or masks came with it.
         windows: `[x1, y1, x2, y2, scaled height, scaled width]` each.
+        chance: that a random pixel counts as a hit; `None` where the sample has no say. In no file of its own.
     """
 
     picture: bytes
@@ -52,6 +53,7 @@ class RecordSample:
     outlines: list[list[Any]]
     annotated: bool
     windows: list[list[int]]
+    chance: float | None = None
 
 
 @dataclass

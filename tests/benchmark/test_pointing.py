@@ -72,6 +72,53 @@ def test_the_command(benchmark_words, tmp_path, capsys):
     assert "tolerance 0 pixels" in capsys.readouterr().out
 
 
+def test_controls_are_counted_by_hand(benchmark_words, tmp_path, capsys):
+    """A square of 20 pixels at (5, 5) and a box of 50 x 40 at (40, 30), in which the centre (50, 40) of 100 x 80 lies.
+
+    Class 0 has the square of photo 0, class 1 the box of photo 0 and the square of photo 1.
+    """
+    photos, out = write_photos(tmp_path / "photos", 2), tmp_path / "out"
+
+    def run(tolerance):
+        options = {"methods": "gradcam", "num_scales": 1, "ratio": 0, "tolerance": tolerance}
+        assert main(benchmark_words("pointing", photos, out, **options)) == 0
+        lines = [
+            line for line in (out / "pointing.md").read_text().splitlines() if "| the centre" in line or "any" in line
+        ]
+        return [line.split(" | ")[3].partition(" ")[0] for line in lines]
+
+    assert run(4) == ["25.0", f"{100 * (square(4) + (box(4) + square(4)) / 2) / 2:.1f}"]
+    assert run(0) == ["25.0", f"{100 * (400 / 8000 + (2000 / 8000 + 400 / 8000) / 2) / 2:.1f}"]  # known at no cost
+    # From (50, 40) to (24, 24): 30.5 pixels; what any pixel hits with another tolerance was not measured.
+    assert run(31) == ["100.0", "-"]
+    with (out / "pointing.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["centre"]) for row in rows[::2]] == pytest.approx(
+        [(26**2 + 16**2) ** 0.5, 0, (26**2 + 16**2) ** 0.5]
+    )
+    assert len({row["any_pixel"] for row in rows if row["photo"] == "0" and row["class"] == "0"}) == 1
+
+
+def square(tolerance):
+    """Share of 100 x 80 pixels nearer than 4 to it: strips of 3 pixels, and corners of 8, as (3, 3) is 4.2 away."""
+    assert tolerance == 4
+    return (400 + 4 * 20 * 3 + 4 * 8) / 8000
+
+
+def box(tolerance):
+    assert tolerance == 4
+    return (2000 + 2 * (50 + 40) * 3 + 4 * 8) / 8000
+
+
+def test_no_controls(benchmark_words, tmp_path, capsys):
+    photos = write_photos(tmp_path / "photos", 1)
+    options = {"methods": "gradcam", "num_scales": 1}
+    assert main(benchmark_words("pointing", photos, tmp_path / "out", **options, controls="false")) == 0
+    assert "any pixel" not in capsys.readouterr().out
+    assert main(benchmark_words("pointing", photos, tmp_path / "out", **options)) == 2
+    assert "`controls` was None and is True" in capsys.readouterr().err
+
+
 def test_an_empty_difficult_column_is_said(benchmark_words, tmp_path, capsys):
     photos = write_photos(tmp_path / "photos", 2)
     text = (photos / "annotations.json").read_text().replace('"category_id": 1', '"category_id": 0')

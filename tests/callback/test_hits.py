@@ -56,3 +56,19 @@ def test_without_a_pointing_metric_the_pixel_itself_counts():
 def test_what_counts_as_neither(objects, recwarn):
     assert HitRule({"pointing": PointingGame()})(torch.eye(20), 3, objects) is None
     assert not recwarn
+
+
+def test_the_chance_is_the_share_of_pixels_that_hit():
+    _, targets, objects = samples(3)
+    hit_rule = HitRule({"pointing": PointingGame(tolerance=3)})
+    for target, sample in zip(targets.tolist(), objects, strict=True):
+        peaks = torch.eye(30 * 40).view(-1, 30, 40)
+        hits = [hit_rule(peak, target, sample) for peak in peaks]
+        assert hit_rule.chance(target, sample, (30, 40)) == pytest.approx(sum(hits) / 1200)
+    assert hit_rule.chance(0, None, (30, 40)) is None
+
+
+@pytest.mark.parametrize("metrics", [{}, {"pointing": GAMES[2]}, {"pointing": GAMES[3]}])
+def test_a_number_that_is_no_mean_of_hits_has_no_chance(metrics):
+    _, targets, objects = samples(1)
+    assert HitRule(metrics).chance(int(targets[0]), objects[0], (30, 40)) is None

@@ -98,6 +98,12 @@ WRONG = {
         "weights": ["a.pth,b.pth"],
         "num_scales": ["0", *WORDS],
     },
+    "sanity": {
+        "methods": METHODS,
+        "data": ["nowhere", "{place}/unreadable"],
+        "draws": ["0", *WORDS],
+        "ratio": ["1", "nan", *WORDS],
+    },
     "runtime": {
         "model": ["", "nowhere", LONG],
         "methods": METHODS,

@@ -73,7 +73,7 @@ def test_the_summary_leaves_out_what_was_not_measured():
     assert lines == [["sess", "pointing"], ["base", "-"], ["SESS", "0.500"]]
 
 
-@pytest.mark.parametrize("name", ["insertion-deletion", "pointing", "ablation"])
+@pytest.mark.parametrize("name", ["insertion-deletion", "pointing", "ablation", "sanity"])
 def test_benchmarks_explain_the_options_that_they_share(name, capsys):
     """Flat, with the words of `PhotoOptions`, whose argument itself is no option."""
     with pytest.raises(SystemExit) as end:

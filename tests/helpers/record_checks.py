@@ -8,7 +8,7 @@ from PIL import Image
 
 NUMBER = (int, float)
 ABOUT = {"format", "version", "sess_lightning", "created", "prefix", "part", "stage", "settings", "class_names", "keys",
-         "tolerance", "windows", "samples"}  # fmt: skip
+         "tolerance", "no_skill", "windows", "samples"}  # fmt: skip
 SAMPLE = {"id", "image", "width", "height", "name", "label", "boxes", "outlines", "annotated", "windows"}
 LINE = {"number", "epoch", "step", "time", "values", "intervals", "samples", "maps", "scores"}
 ALWAYS = {"sample", "target", "prediction", "score", "hit", "valid", "drift", "peak", "second"}

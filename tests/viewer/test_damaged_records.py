@@ -55,6 +55,7 @@ BAD = {
     "windows": [..., None, {}, [1], [[1]], [[[1, 2, 3, 4, 5]]], [[["1", 2, 3, 4, 5, 6]]]],
     "class_names": [[], "x", {"0": 1}, {"0": None}],
     "tolerance": ["x", [], True],
+    "no_skill": ["x", [], {"pointing_acc": "x"}],
 }
 
 

@@ -1,5 +1,7 @@
 """The report in a real browser: several runs, links and pictures of a view, names, what is missing."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,6 +12,23 @@ from tests.helpers.page import EXACT, address, opened, pixels, samples_shown, se
 from tests.helpers.records import RunScript, tile_of
 
 pytestmark = needs_chromium
+
+
+def test_what_chance_scores_is_a_line_in_its_own_chart(tmp_path):
+    """Only in the chart of the number that the record has it for; a record without has no line."""
+    record = RunScript(samples=3, validations=3).write(tmp_path / "sess_record")
+    header = json.loads((record / "record.json").read_text())
+    for known in ({}, {"no_skill": {"pointing_acc": 0.125}}):
+        (record / "record.json").write_text(json.dumps({**header, **known}))
+        write_report([record], tmp_path / "report.html")
+        with browser() as page:
+            opened(page, tmp_path / "report.html", **EXACT)
+            charts = page.locator(".numbers .chart").filter(has=page.locator(".noskill"))
+            titles = [one.locator("strong").inner_text() for one in charts.all()]
+            assert titles == (["pointing"] if known else [])
+            if known:
+                assert "by chance .125" in charts.locator(".legend").inner_text()
+                assert charts.locator("svg .noskill").count() == 1
 
 
 class TestTwoRuns:

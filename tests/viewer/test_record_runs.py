@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from sess_lightning.callback import recording
+from sess_lightning.metrics import PointingGame
 from sess_lightning.metrics.drift import saliency_drift
 from sess_lightning.viewer import files
 from sess_lightning.viewer import record as writing
@@ -52,6 +53,27 @@ class TestRuns:
             fit(tmp_path, ours(tmp_path, **options), max_epochs=2, ckpt_path=saving.best_model_path)
         assert len(check(tmp_path / "sess_record-v1")[1]) == 1
         assert (tmp_path / "sess_record" / "validations.jsonl").read_bytes() == first
+
+    def test_what_chance_scores_is_counted_from_the_boxes(self, tmp_path):
+        """In NumPy: pixels nearer than the tolerance to a pixel of a box of the label."""
+        fit(tmp_path, ours(tmp_path, metrics={"pointing": PointingGame(tolerance=3)}), max_epochs=1)
+        about, _, _ = check(tmp_path / "sess_record")
+        shares = []
+        for sample in about["samples"]:
+            y, x = np.mgrid[: sample["height"], : sample["width"]]
+            near = np.zeros(y.shape, dtype=bool)
+            for label, x1, y1, x2, y2 in sample["boxes"]:
+                if label == sample["label"]:
+                    dx = np.maximum(0, np.maximum(np.floor(x1) - x, x - (np.ceil(x2) - 1)))
+                    dy = np.maximum(0, np.maximum(np.floor(y1) - y, y - (np.ceil(y2) - 1)))
+                    near |= dx**2 + dy**2 < 9
+            shares.append(near.mean())
+        assert about["no_skill"] == {"pointing_acc": pytest.approx(np.mean(shares), abs=1e-5)}
+        assert 0 < np.mean(shares) < 1
+
+    def test_without_boxes_chance_is_not_known(self, tmp_path):
+        fit(tmp_path, ours(tmp_path), validation=loader("labels"), max_epochs=1)
+        assert check(tmp_path / "sess_record")[0]["no_skill"] == {}
 
     def test_a_second_fit_has_its_own(self, tmp_path):
         t = fit(tmp_path, ours(tmp_path), max_epochs=1)

@@ -41,10 +41,10 @@ function timeTicks(validations, x, width) {
 }
 
 // lines: [{name, style, points: [[step, value]], band: [[step, low, high]]}], style: a class of style.css.
-// Returns {node, cursor(validation)}.
-export function chart({ title, note, lines, validations, width, height, jump, range }) {
+// level: what no skill scores, a dashed line, or nothing. Returns {node, cursor(validation)}.
+export function chart({ title, note, lines, level, validations, width, height, jump, range }) {
   const steps = validations.map((one) => one.step);
-  const values = lines.flatMap((line) => line.points.map(([, value]) => value)).filter(Number.isFinite);
+  const values = [level, ...lines.flatMap((line) => line.points.map(([, value]) => value))].filter(Number.isFinite);
   const [first, last] = [Math.min(...steps), Math.max(...steps)];
   let [low, high] = range || [Math.min(...values), Math.max(...values)];
   if (!(high > low)) [low, high] = [low - 0.05, high + 0.05];
@@ -59,6 +59,9 @@ export function chart({ title, note, lines, validations, width, height, jump, ra
   }
   for (const [at, epoch] of timeTicks(validations, x, width)) {
     drawing.append(svg("text", { x: at, y: height - 4, "text-anchor": "middle" }, String(epoch)));
+  }
+  if (Number.isFinite(level)) {
+    drawing.append(svg("line", { x1: LEFT, x2: width - RIGHT, y1: y(level), y2: y(level), class: "noskill" }));
   }
   for (const line of lines) {
     if (line.band) drawing.append(svg("path", { d: band(line.band, x, y), class: `band ${line.style}` }));
@@ -99,6 +102,10 @@ export function chart({ title, note, lines, validations, width, height, jump, ra
         dots[i].setAttribute("cy", y(value));
       }
     });
+  }
+
+  if (Number.isFinite(level)) {
+    legend.push(el("span", { class: "key noskill" }, el("i", {}), "by chance ", el("b", {}, brief(level))));
   }
 
   const head = el("figcaption", {}, el("strong", {}, title), note ? el("small", {}, note) : null,

@@ -49,6 +49,7 @@ export class Numbers {
       title: key.title,
       note: key.better ? ` ${key.better} is better` : "",
       lines: this.#lines(run, other, key.name),
+      level: (run.record.no_skill || {})[key.name],
       validations: run.validations,
       width,
       height: one ? 240 : 104,
