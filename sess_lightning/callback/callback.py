@@ -19,7 +19,7 @@ from torchmetrics import Metric
 from sess_lightning.callback.class_name_search import given_class_names
 from sess_lightning.callback.explainer import Explained, TargetRule, on_layer
 from sess_lightning.callback.forward_view import ForwardFn
-from sess_lightning.callback.keys import EVOLUTION, build_metrics
+from sess_lightning.callback.keys import EVOLUTION, build_metrics, with_standing_metrics
 from sess_lightning.callback.monitors import check_names, monitors_of, possible_intervals, possible_names
 from sess_lightning.callback.sample_checks import checked_bands
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_empty_loaders, refuse_sharding
@@ -40,7 +40,7 @@ class SESSCallback(ValidationWork):
     without the callback is bit-identical. `trainer.validate` and `trainer.test` log the same keys.
 
     **Logged**, every validation, for SESS and, with `base_` before the name, for its base method alone (but for the
-    last three, which are not per method):
+    last six, which are not per method):
 
     | key | meaning | better | absent when |
     |---|---|---|---|
@@ -49,6 +49,10 @@ class SESSCallback(ValidationWork):
     | `sess/overall` | insertion minus deletion | higher | one of them is not measured |
     | `sess/pointing_acc` | share of samples whose peak hits an object of the class | higher | no object of the class |
     | `sess/srg` | least salient pixels deleted first minus most salient first | higher | not in `metrics`; no sample |
+    | `sess/drift` | 1 - cosine similarity of each map to that of the validation before | | first validation |
+    | `sess/object_reliance` | probability of the class lost without its objects | | `alarm=False`; no object of the class |
+    | `sess/background_reliance` | probability of the class lost with its objects alone | | `alarm=False`; no object of the class |
+    | `sess/alarms` | sentences about classes that are told by something else than objects | lower | `alarm=False`; neither objects nor `groups` |
     | `sess/seconds` | time the callback took in this validation | lower | never |
     | `sess/num_samples` | samples explained, over all processes | | never |
     | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |
@@ -69,6 +73,7 @@ class SESSCallback(ValidationWork):
     | `sess/evolution` | filmstrip over the epochs; PNG and GIF of it in the log folder or `save_dir` | end of `fit` |
     | `sess/run` | settings and samples, as text | first validation |
     | `sess/intervals` | base, SESS and their difference with 95 % intervals over the samples, as text | validation |
+    | `sess/alarms` | what the network looks at instead of objects, as text | where it does |
     | custom scalars | each metric with its base, insertion against deletion | first validation |
 
     Args:
@@ -129,6 +134,11 @@ class SESSCallback(ValidationWork):
             `id2label` of a Hugging Face config; `sess/run` says what was found.
         record: write the record that the viewer shows, in the folder of the evolution: maps and values of up to 64
             samples in every validation, at most some 200 KB each (docs/record.md). Nothing with `num_images=0`.
+        alarm: where samples have boxes or masks, measure what their probability rests on (two more forwards a sample)
+            and say which classes the network tells by something else than their objects: as a warning, as text, in the
+            viewer, and as the number of such sentences. True, as that is what people watch saliency for.
+        groups: key of the batch, or of its detection targets, under which each sample's group is (a name or number), to
+            be told where the network is right in one group and not in another. `None`: there are none.
 
     Attributes:
         last_result: `Explained` of the first watched loader in the last validation, on the CPU: copies. `None` where
@@ -178,6 +188,8 @@ class SESSCallback(ValidationWork):
         photos: PhotoArgument | None = None,
         class_names: str | Path | Sequence[str] | Mapping[int, str] | None = None,
         record: bool = True,
+        alarm: bool = True,
+        groups: str | None = None,
     ) -> None:
         for name, value, least in (
             ("num_samples", num_samples, 1), ("num_images", num_images, 0), ("every_n_epochs", every_n_epochs, 1)
@@ -195,7 +207,9 @@ class SESSCallback(ValidationWork):
         self.sess = on_layer(SESS(num_scales=4, window_size=None) if sess is None else sess, target_layer, reshape)
         self.num_samples, self.num_images, self.indices = num_samples, num_images, indices
         self.every_n_epochs = every_n_epochs
-        self.metrics = build_metrics(metrics, cast(Activation, self.sess.activation))
+        activation = cast(Activation, self.sess.activation)
+        self.metrics = with_standing_metrics(build_metrics(metrics, activation), alarm, activation)
+        self.alarm, self.groups = alarm, groups
         self.target, self.compare_base = target, compare_base
         self.batch_to_samples = batch_to_samples
         self.logits_fn = logits_fn

@@ -24,6 +24,7 @@ from sess_lightning.callback.photo_watch import PhotoWatch
 from sess_lightning.callback.recording import Recorder
 from sess_lightning.callback.reporter import Reporter
 from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on
+from sess_lightning.callback.sample_groups import groups_of
 from sess_lightning.callback.sample_rows import DisplayOptions
 from sess_lightning.callback.sample_values import Intervals
 from sess_lightning.callback.selection import SampleSelection
@@ -64,6 +65,8 @@ class SampleFollowing(Callback):
     _given_names: FoundNames | None
     intervals: bool
     record: bool
+    alarm: bool
+    groups: str | None
 
     def _start(self) -> None:
         """Initialise the state that outlives one validation. Call it after the arguments are set."""
@@ -171,6 +174,8 @@ class SampleFollowing(Callback):
             check_bands(self.bands, chosen.images)
             self._note(tracker.box_notes.add(chosen))
             tracker.follow(chosen, batch_idx, usable)
+            if self.groups is not None:
+                tracker.groups += groups_of(batch, self.groups, usable)
             if self.forward_fn is not None:
                 tracker.rows += [batch_row(batch, position, len(samples)) for position in usable]
 
@@ -193,7 +198,7 @@ class SampleFollowing(Callback):
                     f"resumed: {differs}",
                     f"SESSCallback chooses the samples to follow anew, not those of the checkpoint: {differs}.",
                 )
-        tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
+        tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank, self.alarm)
         tracker.class_names = self._class_names(trainer, loader)
         return tracker
 
@@ -201,7 +206,7 @@ class SampleFollowing(Callback):
         """All photos of this process are followed at once; the sanity check has the first one."""
         rank, world_size = (0, 1) if trainer.sanity_checking else (trainer.global_rank, trainer.world_size)
         selection = watch.selection(rank, world_size)
-        tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank)
+        tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank, self.alarm)
         tracker.class_names, tracker.photo_names = watch.class_names, watch.photos.names
         tracker.annotated = watch.annotated
         with tracker.timed():

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 from torchmetrics import Metric
 
 from sess_lightning.checks import check_choice
 from sess_lightning.logits import Activation
-from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame, SymmetricRelevanceGain
+from sess_lightning.metrics import (
+    BackgroundReliance,
+    DeletionAUC,
+    InsertionAUC,
+    ObjectReliance,
+    PointingGame,
+    SaliencyDrift,
+    SymmetricRelevanceGain,
+)
 from sess_lightning.metrics.perturbation_metric import PerturbationMetric
+from sess_lightning.metrics.reliance import RelianceMetric
 
 BASE = "base_"
 """Before the name of a key: the value of the base method alone."""
@@ -113,6 +122,40 @@ SRG = Key(
     absent="not in `metrics`; no sample",
     metric=SymmetricRelevanceGain,
 )
+DRIFT = Key(
+    name="drift",
+    title="drift",
+    meaning="1 - cosine similarity of each map to that of the validation before",
+    better="",
+    absent="first validation",
+    metric=SaliencyDrift,
+)
+OBJECT_RELIANCE = Key(
+    name="object_reliance",
+    title="object_reliance",
+    meaning="probability of the class lost without its objects",
+    better="",
+    absent="`alarm=False`; no object of the class",
+    per_method=False,
+    metric=ObjectReliance,
+)
+BACKGROUND_RELIANCE = Key(
+    name="background_reliance",
+    title="background_reliance",
+    meaning="probability of the class lost with its objects alone",
+    better="",
+    absent="`alarm=False`; no object of the class",
+    per_method=False,
+    metric=BackgroundReliance,
+)
+ALARMS = Key(
+    name="alarms",
+    title="alarms",
+    meaning="sentences about classes that are told by something else than objects",
+    better="lower",
+    absent="`alarm=False`; neither objects nor `groups`",
+    per_method=False,
+)
 SECONDS = Key(
     name="seconds",
     title="seconds",
@@ -138,7 +181,10 @@ VALID_FRACTION = Key(
     per_method=False,
 )
 
-KEYS = (INSERTION, DELETION, OVERALL, POINTING, SRG, SECONDS, NUM_SAMPLES, VALID_FRACTION)
+KEYS = (
+    *(INSERTION, DELETION, OVERALL, POINTING, SRG, DRIFT),
+    *(OBJECT_RELIANCE, BACKGROUND_RELIANCE, ALARMS, SECONDS, NUM_SAMPLES, VALID_FRACTION),
+)
 """All keys, in the order of tables."""
 
 _RESERVED = {key.name for key in KEYS if key.metric is None}
@@ -180,7 +226,9 @@ INTERVALS = Tag(
     when="validation",
 )
 
-TAGS = (MAPS, CURVES, POINTING_PER_CLASS, EVOLUTION, RUN, INTERVALS)
+WARNINGS = Tag(name="alarms", what="what the network looks at instead of objects, as text", when="where it does")
+
+TAGS = (MAPS, CURVES, POINTING_PER_CLASS, EVOLUTION, RUN, INTERVALS, WARNINGS)
 """All tags, in the order of tables."""
 
 
@@ -219,10 +267,31 @@ def build_metrics(
     known = {key.title: key.metric for key in KEYS if key.metric is not None}
     for name in metrics:
         check_choice("metrics", name, tuple(known))
-    return {
-        name: known[name](activation=activation) if issubclass(known[name], PerturbationMetric) else known[name]()
-        for name in metrics
-    }
+    return {name: _built(known[name], activation) for name in metrics}
+
+
+def with_standing_metrics(
+    metrics: Mapping[str, Metric], alarm: bool, activation: Activation = "softmax"
+) -> dict[str, Metric]:
+    """The metrics, and those that every validation measures because they cost next to nothing.
+
+    Args:
+        metrics: by name; one of the same name or kind takes the place of a standing one.
+        alarm: measure what the alarm needs.
+        activation: as for `build_metrics`.
+    """
+    found = dict(metrics)
+    for key in (DRIFT, *((OBJECT_RELIANCE, BACKGROUND_RELIANCE) if alarm else ())):
+        kind = key.metric
+        if kind is not None and key.title not in found and not any(isinstance(one, kind) for one in found.values()):
+            found[key.title] = _built(kind, activation)
+    return found
+
+
+def _built(kind: Any, activation: Activation) -> Metric:
+    needs = issubclass(kind, (PerturbationMetric, RelianceMetric))
+    metric: Metric = kind(activation=activation) if needs else kind()
+    return metric
 
 
 def check_name(metric: str) -> None:
@@ -280,6 +349,7 @@ def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> dict[str, l
         >>> metric_charts(["insertion_auc", "base_insertion_auc", "seconds"], "sess", "")
         {'insertion_auc, SESS and base': ['sess/insertion_auc', 'sess/base_insertion_auc']}
     """
+    names = set(names)
     order = {key.name: number for number, key in enumerate(KEYS)}
     parts = {part.name for key in KEYS if key.difference for part in key.difference}
     without_chart = {key.name for key in KEYS if not key.per_method}
@@ -289,7 +359,7 @@ def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> dict[str, l
         own = name.removeprefix(BASE)
         return own in parts, order.get(own, len(KEYS)), name
 
-    logged = sorted(set(names) - without_chart, key=place)
+    logged = sorted(names - without_chart, key=place)
     charts: dict[str, list[str]] = {}
     for name in logged:
         if f"{BASE}{name}" in logged:
@@ -300,4 +370,7 @@ def metric_charts(names: Iterable[str], prefix: str, suffix: str) -> dict[str, l
         if key.difference and {part.name for part in key.difference} <= set(logged):
             title = " against ".join(f"{part.title} ({part.direction})" for part in key.difference)
             charts[title] = [part.name for part in key.difference]
+    reliance = [one.name for one in (OBJECT_RELIANCE, BACKGROUND_RELIANCE) if one.name in names]
+    if reliance:
+        charts[" and ".join(reliance)] = reliance
     return {title: [full_name(name, prefix, suffix) for name in chosen] for title, chosen in charts.items()}

@@ -89,7 +89,9 @@ def possible_names(metrics: Mapping[str, Metric], compare_base: bool) -> set[str
     names = {key_name(name) for name in metrics}
     names |= {key.name for key in KEYS if key.difference and {part.name for part in key.difference} <= names}
     per_validation = {key.name for key in KEYS if not key.per_method}
-    return names | {BASE + name for name in names if compare_base} | per_validation
+    measured_once = {key.name for key in KEYS if key.metric is not None} & per_validation
+    paired = {BASE + name for name in names - measured_once if compare_base}
+    return names | paired | (per_validation - measured_once)
 
 
 def possible_intervals(names: set[str]) -> set[str]:

@@ -16,8 +16,19 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
+from sess_lightning.callback.alarm import Alarm
 from sess_lightning.callback.explainer import Explained, second_classes
-from sess_lightning.callback.keys import BASE, DELETION, INSERTION, KEYS, POINTING, full_name
+from sess_lightning.callback.keys import (
+    BACKGROUND_RELIANCE,
+    BASE,
+    DELETION,
+    DRIFT,
+    INSERTION,
+    KEYS,
+    OBJECT_RELIANCE,
+    POINTING,
+    full_name,
+)
 from sess_lightning.callback.loggers import log_report
 from sess_lightning.callback.reporter import Reporter, Settings
 from sess_lightning.callback.run_text import in_one_line
@@ -38,7 +49,8 @@ from sess_lightning.viewer.record import (
 from sess_lightning.viewer.report import write_report
 from sess_lightning.viewer.tiles import jpeg, tile
 
-_AREAS = [before + key.name for key in (INSERTION, DELETION) for before in ("", BASE)]
+_COLUMNS = [before + key.name for key in (INSERTION, DELETION) for before in ("", BASE)]
+_COLUMNS += [key.name for key in (DRIFT, OBJECT_RELIANCE, BACKGROUND_RELIANCE)]
 
 
 class RecordPart(NamedTuple):
@@ -125,12 +137,18 @@ class Recorder:
                 self._writers[suffix] = RecordWriter(self._folders[suffix], about)
             self._writers[suffix].prepare(rows, trainer.current_epoch, trainer.global_step)
 
-    def append(self, suffix: str, values: Mapping[str, float], intervals: Mapping[str, Sequence[float]]) -> None:
+    def append(
+        self,
+        suffix: str,
+        values: Mapping[str, float],
+        intervals: Mapping[str, Sequence[float]],
+        alarms: Sequence[Alarm],
+    ) -> None:
         """Write the line of the validation that was prepared, if there is one."""
         if suffix in self._writers:
             # A process alone may raise; the others would wait for the one of several that did.
             with self._tried(alone=True):
-                self._appended = self._writers[suffix].append(values, intervals) or self._appended
+                self._appended = self._writers[suffix].append(values, intervals, alarms) or self._appended
 
     def report(self, trainer: pl.Trainer) -> None:
         """Write the page of all records of this stage anew, if one has a new line. A failure only warns.
@@ -162,7 +180,7 @@ class Recorder:
 
     def _rows(self, tracker: LoaderTracker) -> list[RecordRow]:
         found = tracker.found.part(0, tracker.selection.share(MOST_SAMPLES))
-        columns = {name: values for name, values in tracker.values.items() if name in _AREAS}
+        columns = {name: values for name, values in tracker.values.items() if name in _COLUMNS}
         second = second_classes(found.targets, found.labels, found.predictions).tolist()
         rows = []
         for i in range(len(found)):

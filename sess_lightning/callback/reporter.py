@@ -20,6 +20,7 @@ from sess_lightning.callback.keys import (
     MAPS,
     POINTING_PER_CLASS,
     RUN,
+    WARNINGS,
     Tag,
     full_name,
     metric_charts,
@@ -127,6 +128,9 @@ class Reporter:
         curves = tracker.curves(trainer.strategy) if draws else {}
         display = self.display._replace(class_names=tracker.class_names.names)
         self._lay_out(trainer, suffix, values)
+        if tracker.alarms:
+            text = "\n".join(f"- {alarm.text}" for alarm in tracker.alarms)
+            log_text(trainer.loggers, self._tag(WARNINGS, suffix), text, trainer.global_step)
         if not draws and not introduces:
             return
         outcomes = [outcome for _, one in tracker.shown for outcome in one]

@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 from sess_lightning.callback.keys import BASE, INSERTION, KEYS, POINTING, key_name
 from sess_lightning.intervals import Interval, hit_interval, mean_intervals
-from sess_lightning.metrics import PointingGame
+from sess_lightning.metrics import PointingGame, SaliencyDrift
 from sess_lightning.metrics.perturbation_metric import PerturbationMetric
 from sess_lightning.metrics.reliance import RelianceMetric
 
@@ -40,8 +40,8 @@ class SampleValues:
         for name, metric in metrics:
             if isinstance(metric, PerturbationMetric):
                 self.columns[before + key_name(name)] += metric.last_areas.double().tolist()
-            elif isinstance(metric, RelianceMetric):
-                self.columns[key_name(name)] += metric.last_values.double().tolist()
+            elif isinstance(metric, (RelianceMetric, SaliencyDrift)):
+                self.columns[before + key_name(name)] += metric.last_values.double().tolist()
             elif isinstance(metric, PointingGame) and metric.average == "micro" and key_name(name) == POINTING.name:
                 self.columns[before + POINTING.name] += [np.nan if hit is None else float(hit) for hit in hits]
 

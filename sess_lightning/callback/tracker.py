@@ -17,14 +17,18 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from sess_lightning.callback.alarm import Alarm, Evidence, alarms, is_judged
 from sess_lightning.callback.class_name_search import FoundNames
 from sess_lightning.callback.exchange import States, release, states_of, synchronise
 from sess_lightning.callback.explainer import Explained, Place
 from sess_lightning.callback.hits import HitRule
 from sess_lightning.callback.keys import (
+    ALARMS,
+    BACKGROUND_RELIANCE,
     BASE,
     KEYS,
     NUM_SAMPLES,
+    OBJECT_RELIANCE,
     VALID_FRACTION,
     check_name,
     differences,
@@ -35,6 +39,7 @@ from sess_lightning.callback.sample_checks import BoxNotes
 from sess_lightning.callback.sample_values import Columns, Intervals, SampleValues, intervals_of, joined
 from sess_lightning.callback.selection import SampleSelection
 from sess_lightning.callback.tensor_store import TensorStore
+from sess_lightning.class_names import class_name
 from sess_lightning.metrics import DeletionAUC, InsertionAUC, shared_curves
 from sess_lightning.metrics.reliance import RelianceMetric
 from sess_lightning.samples import UNKNOWN, Objects, Samples, describe
@@ -56,6 +61,7 @@ class Measured(NamedTuple):
         positions: of `SampleSelection`, in order.
         states: of the metrics, where there are several processes.
         values: of its samples, see `SampleValues`.
+        evidence: for the alarm, likewise.
     """
 
     explained: int
@@ -64,6 +70,7 @@ class Measured(NamedTuple):
     positions: list[int]
     states: list[States]
     values: Columns
+    evidence: list[Evidence]
 
 
 class LoaderTracker:
@@ -74,6 +81,7 @@ class LoaderTracker:
         metrics: metrics by name. They are cloned: every loader, SESS and the base method have their own.
         compare_base: measure the base method too.
         rank: rank of this process.
+        alarm: look for what `alarms` tells.
 
     Attributes:
         hit_rule: tells whether the peak of a map is a hit.
@@ -83,6 +91,8 @@ class LoaderTracker:
         photo_names: of all photos, where the samples are some of them.
         rows: with `forward_fn`, what `batch_row` took of each sample's batch.
         intervals: of this validation's numbers, over the samples of all processes; after `compute`.
+        groups: of each followed sample, with `groups=`.
+        alarms: what is wrong in this validation; after `compute`.
         shown: what the reporter draws of this validation, by process.
         pictured: of the first so many samples rank 0 has what the record holds of them once.
         rank: rank of this process.
@@ -91,7 +101,12 @@ class LoaderTracker:
 
     @_OUTSIDE_INFERENCE
     def __init__(
-        self, selection: SampleSelection, metrics: Mapping[str, Metric], compare_base: bool, rank: int = 0
+        self,
+        selection: SampleSelection,
+        metrics: Mapping[str, Metric],
+        compare_base: bool,
+        rank: int = 0,
+        alarm: bool = True,
     ) -> None:
         self.selection = selection
         self.hit_rule = HitRule(metrics)
@@ -104,19 +119,23 @@ class LoaderTracker:
         self.images = TensorStore()
         self.places: list[Place] = []
         self.rows: list[Any] = []  # of the batches that the samples came in, where the model needs them
+        self.groups: list[str | None] = []
         self.class_names = FoundNames()
         self.photo_names: Sequence[str] | None = None
         self.shown: list[Any] = []
         self.unfit: dict[str, str] = {}
         self.pictured = 0
         self.rank = rank
+        self._alarm = alarm
         self._ids: list[str] = []  # of the first samples, by which records know them
         self._labels: list[int] = []
         self._objects: list[Objects | None] = []
         # compute_groups=False: torchmetrics would merge metrics whose states happen to be equal after the first update.
         self._metrics = {"": MetricCollection({k: m.clone() for k, m in metrics.items()}, compute_groups=False)}
         if compare_base:
-            own = {name: one.clone() for name, one in metrics.items() if not isinstance(one, RelianceMetric)}
+            own: dict[str, Any] = {
+                name: one.clone() for name, one in metrics.items() if not isinstance(one, RelianceMetric)
+            }
             self._metrics[BASE] = MetricCollection(own, compute_groups=False)
         self._compares = any(map(_takes_previous, metrics.values()))
         self._maps = {prefix: TensorStore() for prefix in self._metrics}
@@ -136,6 +155,7 @@ class LoaderTracker:
         self._found: Explained | None = None
         self._values = SampleValues()
         self.intervals: Intervals = {}
+        self.alarms: list[Alarm] = []
         self.shown = []
         self.seconds = 0.0
         self.pace.begin()
@@ -256,8 +276,32 @@ class LoaderTracker:
         valid = sum(int(part.valid.sum()) for part in self._parts)
         states = [states_of(collection) for collection in self._metrics.values()] if world_size > 1 else []
         return Measured(
-            self.explained, valid, self.annotated, sorted(self.selection.positions), states, self._values.columns
+            self.explained,
+            valid,
+            self.annotated,
+            sorted(self.selection.positions),
+            states,
+            self._values.columns,
+            self._evidence() if self._alarm else [],
         )
+
+    def _evidence(self) -> list[Evidence]:
+        found = Explained.joined(self._parts)
+        count = len(found.targets)
+        unknown = [float("nan")] * count
+        right = [
+            None if label < 0 else label == prediction
+            for label, prediction in zip(found.labels.tolist(), found.predictions.tolist(), strict=True)
+        ]
+        columns = (
+            found.targets.tolist(),
+            right,
+            found.hits,
+            self.values.get(OBJECT_RELIANCE.name, unknown),
+            self.values.get(BACKGROUND_RELIANCE.name, unknown),
+            (self.groups or [None] * count)[:count],
+        )
+        return [Evidence(*row) for row in zip(*columns, strict=True)]
 
     @_OUTSIDE_INFERENCE
     def compute(self, strategy: Strategy, parts: Sequence[Measured]) -> dict[str, float]:
@@ -282,6 +326,10 @@ class LoaderTracker:
         if total:
             found[VALID_FRACTION.name] = sum(part.valid for part in parts) / total
         self.intervals = intervals_of(joined([part.values for part in parts]))
+        evidence = [one for part in parts for one in part.evidence]
+        if is_judged(evidence):
+            self.alarms = alarms(evidence, lambda target: class_name(target, self.class_names.names))
+            found[ALARMS.name] = float(len(self.alarms))
         return found
 
     def _scalars(self, computed: Mapping[str, Any], device: torch.device) -> Iterator[tuple[str, Tensor]]:

@@ -154,7 +154,12 @@ class ValidationWork(SampleFollowing):
                 key = full_name(name, self.prefix, suffix)
                 log_value(trainer, pl_module, key, torch.tensor(value, device=trainer.strategy.root_device))
                 logged.add(key)
-            self.recorder.append(suffix, values, tracker.intervals)
+            self.recorder.append(suffix, values, tracker.intervals, tracker.alarms)
+            for alarm in tracker.alarms:
+                self._warn_once(
+                    f"alarm {suffix} {alarm.text if alarm.target is None else alarm.target}",
+                    f"SESSCallback, epoch {trainer.current_epoch}: {alarm.text}",
+                )
         # What was logged before and is not now would still be there, and monitors would take it for new.
         self._pause.renew(trainer, self._logged - logged)
         self._logged |= logged

@@ -65,6 +65,9 @@ class SaliencyDrift(SaliencyMetric):
     Args:
         kwargs: those of `torchmetrics.Metric`.
 
+    Attributes:
+        last_values: `(B,)`, the drift of the last update's samples, NaN for those without; no state.
+
     Source: see `saliency_drift`.
 
     Example:
@@ -83,6 +86,7 @@ class SaliencyDrift(SaliencyMetric):
         self._add_sum("drift_sum")
         self._add_count("drift_total")
         self._add_count("drift_skipped")
+        self.last_values = torch.empty(0)
 
     @property
     def skipped(self) -> int:
@@ -99,8 +103,11 @@ class SaliencyDrift(SaliencyMetric):
         now = split_maps(saliency)
         before = [None] * len(now) if previous is None else previous
         check_same_count("previous", len(before), len(now))
-        pairs = [(one, other) for one, other in zip(now, before, strict=True) if other is not None]
+        there = [number for number, other in enumerate(before) if other is not None]
+        pairs = [(now[number], other) for number, other in enumerate(before) if other is not None]
         drift = saliency_drift([one for one, _ in pairs], [other for _, other in pairs])
+        self.last_values = torch.full((len(now),), torch.nan)
+        self.last_values[there] = drift.cpu().float()
         counted = torch.isfinite(drift)
         self._increase("drift_sum", drift.nan_to_num().sum())
         self._increase("drift_total", counted.sum())

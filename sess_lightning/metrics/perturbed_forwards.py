@@ -79,6 +79,7 @@ class Predict:
         self._layout: torch.memory_format | None = None  # not known yet
 
     def __call__(self, images: Tensor) -> Tensor:
+        """Returns the logits `(N, K)` of images `(N, C, H, W)`."""
         if self._is_classifier:
             return model_logits(cast(nn.Module, self._predict), images)
         if self._layout is None:  # of a function nothing is known: whether it fails only in channels_last

@@ -118,22 +118,23 @@ class RelianceMetric(SaliencyMetric):
         check_same_count("objects", len(images if objects is None else objects), len(images))
         sizes = [one.shape[-2:] for one in (images if saliency is None else saliency)]
         check_same_count("saliency", len(sizes), len(images))
+        samples = objects or [None] * len(images)
         regions = [
-            _region(one, int(target), (size[0], size[1]), images, number)
-            for number, (one, target, size) in enumerate(zip(objects or [None] * len(images), targets, sizes, strict=True))
+            _region(samples[number], int(targets[number]), (sizes[number][0], sizes[number][1]), images, number)
+            for number in range(len(images))
         ]
         judged = [number for number, region in enumerate(regions) if region is not None]
         values = torch.full((len(images),), torch.nan)
         if judged:
             rows = targets.to(images.device)[judged]
-            probability = Predict(predict, gives_logits=self.activation is not None)
+            logits = Predict(predict, gives_logits=self.activation is not None)
 
             def score(some: Tensor) -> Tensor:
-                return class_scores(probability(some), rows, self.activation).float()
+                return class_scores(logits(some), rows, self.activation).float()
 
             before = score(images[judged].clone()) if scores is None else scores.to(images.device)[judged].float()
-            changed = [self._changed(images[number], region) for number, region in enumerate(regions) if region is not None]
-            values[judged] = (before - score(torch.stack(changed))).cpu()
+            pairs = [(images[number], region) for number, region in enumerate(regions) if region is not None]
+            values[judged] = (before - score(torch.stack([self._changed(*pair) for pair in pairs]))).cpu()
         self.last_values = values
         counted = torch.isfinite(values)
         self._increase(f"{self.state}_sum", values.nan_to_num(0.0, 0.0, 0.0).sum())
@@ -147,7 +148,7 @@ class RelianceMetric(SaliencyMetric):
 
 
 class ObjectReliance(RelianceMetric):
-    """How much of the probability of the class is lost where its objects are replaced by the mean of their surroundings.
+    """How much of the probability of the class is lost where the mean of their surroundings replaces its objects.
 
     Near the probability itself for a network that goes by the objects; near 0 for one that goes by something else.
     Takes `update(predict, images, targets, objects)`; see there.
@@ -201,9 +202,7 @@ class BackgroundReliance(RelianceMetric):
     _changed = staticmethod(without_background)
 
 
-def _region(
-    sample: Objects | None, target: int, size: tuple[int, int], images: Tensor, number: int
-) -> Tensor | None:
+def _region(sample: Objects | None, target: int, size: tuple[int, int], images: Tensor, number: int) -> Tensor | None:
     """The pixels of the objects of a class in the squashed image, `(H, W)` bool; `None` where there is none."""
     found: ClassObjects | None = None
     if sample is not None and not is_empty(sample):

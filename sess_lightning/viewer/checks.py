@@ -125,6 +125,10 @@ def _is_outline(value: Any) -> bool:
     return _or_null(_is_number)(value[0]) and _are(value[1], _is_number) and len(value[1]) % 2 == 0
 
 
+def _is_alarm(value: Any) -> bool:
+    return isinstance(value, dict) and _is_text(value.get("text")) and _or_null(_is_whole)(value.get("class"))
+
+
 def _or_null(fits: Check) -> Check:
     return lambda value: value is None or fits(value)
 
@@ -170,6 +174,7 @@ _LINE: dict[str, tuple[str, Check]] = {
         "an object of three numbers each, or null",
         _or_null(_named(_or_null(lambda value: _are(value, _or_null(_is_number), 3)))),
     ),
+    "alarms": ("a list of sentences with their class, or null", _or_null(lambda value: _are(value, _is_alarm))),
     "samples": ("an object", lambda value: isinstance(value, dict)),
     "maps": ("an object or null", lambda value: value is None or isinstance(value, dict)),
     "scores": ("a text or null", _or_null(_is_text)),

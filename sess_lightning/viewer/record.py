@@ -145,8 +145,13 @@ class RecordWriter:
         line = {"number": self._number, "epoch": epoch, "step": step, "samples": columns, "maps": maps}
         self._pending = {**line, "scores": f"{name}.json"}, latest
 
-    def append(self, values: Mapping[str, float], intervals: Mapping[str, Sequence[float]]) -> bool:
-        """Write the line of the validation that was prepared, with its numbers.
+    def append(
+        self,
+        values: Mapping[str, float],
+        intervals: Mapping[str, Sequence[float]],
+        alarms: Sequence[tuple[str, int | None]] = (),
+    ) -> bool:
+        """Write the line of the validation that was prepared, with its numbers, and sentences with their class.
 
         Returns:
             Whether there was one.
@@ -158,7 +163,8 @@ class RecordWriter:
             return False
         (line, latest), self._pending = self._pending, None
         line |= {"time": time.time(), "values": _plain(values), "intervals": _plain(intervals)}
-        order = ("number", "epoch", "step", "time", "values", "intervals", "samples", "maps", "scores")
+        line["alarms"] = [{"text": text, "class": target} for text, target in alarms]
+        order = ("number", "epoch", "step", "time", "values", "intervals", "alarms", "samples", "maps", "scores")
         append_line(self.folder / LINES, as_json({name: line[name] for name in order}))
         self._number, self._latest = self._number + 1, latest
         return True

@@ -31,8 +31,8 @@ def test_the_full_table_of_keys(root, page):
 @pytest.mark.parametrize("page", ["README.md", "docs/watching.md", "docstring"])
 def test_which_keys_the_base_method_has(root, page):
     text = SESSCallback.__doc__ if page == "docstring" else (root / page).read_text()
-    assert [key.per_method for key in KEYS] == [True] * 5 + [False] * 3
-    assert re.search(r"\(but\s+for\s+the\s+last\s+three,\s+which\s+are\s+not\s+per\s+method\)", text)
+    assert [key.per_method for key in KEYS] == [True] * 6 + [False] * 6
+    assert re.search(r"\(but\s+for\s+the\s+last\s+six,\s+which\s+are\s+not\s+per\s+method\)", text)
 
 
 def test_questions_of_the_page_about_watching(root):
@@ -67,9 +67,9 @@ def test_no_page_names_another_key(root):
 
 def test_directions_are_those_of_the_metrics():
     measured = [key for key in KEYS if key.metric is not None]
-    assert [key.title for key in measured] == ["insertion", "deletion", "pointing", "srg"]
+    assert [key.title for key in measured] == ["insertion", "deletion", "pointing", "srg", "drift", "object_reliance", "background_reliance"]
     for key in measured:
-        assert key.metric.higher_is_better == (key.better == "higher")
+        assert key.metric.higher_is_better == {"higher": True, "lower": False, "": None}[key.better]
 
 
 @pytest.mark.parametrize("more", [{}, {"srg": SymmetricRelevanceGain(steps=7)}])

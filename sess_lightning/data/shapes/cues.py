@@ -72,4 +72,4 @@ def _mark_side(shape: tuple[int, ...]) -> int:
 _GROUNDS: dict[str, Callable[[np.ndarray, int], None]] = {"background": _tint, "texture": _stripe}
 
 CUES = ("mark", "background", "texture", "colour")
-"""Kinds: a coloured mark in the corner, the tint of the background, its stripes, the colour of the objects themselves."""
+"""Kinds: a coloured mark in a corner, the tint of the background, its stripes, the colour of the objects themselves."""

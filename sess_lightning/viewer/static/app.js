@@ -1,5 +1,6 @@
 // The page: puts the parts together, follows the state, and reads runs.
 
+import { Alarms } from "./alarms.js";
 import { Classes } from "./classes.js";
 import { distance, setTable } from "./colormap.js";
 import { el, setOptions } from "./dom.js";
@@ -42,6 +43,7 @@ export class App {
     this.timeline = new Timeline(this);
     this.gallery = new Gallery(this);
     this.numbers = new Numbers(this);
+    this.alarms = new Alarms(this);
     this.classes = new Classes(this);
     this.page = new SamplePage(this);
     this.help = el("dialog", { class: "help" }, el("h2", {}, "Keys"),
@@ -56,7 +58,7 @@ export class App {
         button("copy link", "Copy the address of this view", () => this.copyLink()),
         button("save picture", "Save a PNG of what is shown (S)", () => this.savePicture()),
         el("label", {}, this.themes), button("?", "Keys", () => this.help.showModal())),
-      this.timeline.node, this.message, this.view, this.help);
+      this.timeline.node, this.message, this.alarms.node, this.view, this.help);
   }
 
   async start() {
@@ -78,7 +80,7 @@ export class App {
 
   #stop(text) {
     this.#say(text);
-    this.view.hidden = this.timeline.node.hidden = true;
+    this.view.hidden = this.timeline.node.hidden = this.alarms.node.hidden = true;
   }
 
   #say(text) {
@@ -240,6 +242,7 @@ export class App {
     const { validation } = this;
     const { values } = this.state;
     this.timeline.show(validation);
+    this.alarms.show(validation);
     this.numbers.cursor(validation);
     this.classes.cursor(validation);
     this.themes.value = values.theme;

@@ -67,6 +67,8 @@ export const MEASURES = [
   ["correct", "accuracy", (value) => (typeof value === "boolean" ? Number(value) : NaN)],
   ["score", "probability", Number],
   ["overall", "insertion − deletion", Number],
+  ["object_reliance", "lost without the object", Number],
+  ["background_reliance", "lost without the background", Number],
 ];
 
 // By class: its mean of a measure in each validation shown, NaN where it has none.
