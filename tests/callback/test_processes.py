@@ -92,6 +92,12 @@ def test_an_argument_that_is_wrong_on_one_process_ends_all_before_training(pair)
 
 
 @needs_gloo
+def test_a_photo_of_a_class_that_the_model_lacks_ends_all_before_training(pair):
+    for one in both(pair, "unknown_class"):
+        assert "0..3, but photo 1 of list has class 9" in one["error"]
+
+
+@needs_gloo
 def test_a_resumed_training_follows_the_same_on_every_process(pair):
     for one in both(pair, "resumed"):
         assert one["same"] == one["first"] != one["fresh"]

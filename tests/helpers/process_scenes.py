@@ -7,6 +7,7 @@ import warnings
 from datetime import timedelta
 from pathlib import Path
 
+import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -14,8 +15,9 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, IterableDataset
 from torchmetrics import Metric
 
-from sess_lightning import SESSCallback
+from sess_lightning import SESS, SESSCallback
 from sess_lightning.metrics import InsertionAUC, PointingGame
+from tests.helpers.nets import seeded
 from tests.helpers.training import Module, Pictures, loader, small_sess, trainer
 
 SMALL = {"num_samples": 4, "num_images": 2, "compare_base": False}
@@ -76,6 +78,13 @@ class Counting(SESSCallback):
     def on_validation_start(self, trainer, pl_module):
         self.validations += not trainer.sanity_checking
         super().on_validation_start(trainer, pl_module)
+
+
+class NoStep(pl.Callback):
+    """No batch of the training may come."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        raise AssertionError("training has begun")
 
 
 def fit(folder, callback, *others, validation=None, **options):
@@ -159,6 +168,17 @@ def wrong_on_one(rank, folder):
     options = {**SMALL, "indices": [999 if rank == 1 else 0]}
     try:
         fit(folder, SESSCallback(small_sess(), **options), max_epochs=1, num_sanity_val_steps=0)
+    except Exception as error:
+        return {"error": repr(error)}
+    return {"error": None}
+
+
+def unknown_class(rank, folder):
+    """Likewise for a photo of the second process."""
+    photos = list(zip(seeded(0, 2, 3, 40, 50), (0, 9), strict=True))
+    callback = SESSCallback(SESS(num_scales=2, window_size=32), photos=photos, **SMALL)
+    try:
+        fit(folder, callback, NoStep(), max_epochs=1, num_sanity_val_steps=0)
     except Exception as error:
         return {"error": repr(error)}
     return {"error": None}
@@ -285,7 +305,8 @@ def faults_of_rank_0(rank, folder):
     return faults(rank, folder, faulty=0)
 
 
-SCENES = (logger_on_one, values, no_batch, fails_once, fails_first, wrong_on_one, resumed, faults, faults_of_rank_0)
+SCENES = (logger_on_one, values, no_batch, fails_once, fails_first, wrong_on_one, unknown_class, resumed, faults,
+          faults_of_rank_0)  # fmt: skip
 
 
 def work(rank, folder):
