@@ -147,6 +147,12 @@ class TestPointing:
         assert (value == 1) if counts else np.isnan(value)
         assert metric.skipped == (not counts)
 
+    def test_averages_of_one_class_seen(self):
+        objects = boxed([0.0, 0, 9, 9], [20.0, 20, 30, 30], labels=[0, 1]) * 2
+        for average, value in {"micro": 1, "macro": 1, "macro_all": 1 / 3}.items():
+            metric = PointingGame(3, tolerance=0, average=average)
+            assert value_of(metric, peak(5, 5).expand(2, -1, -1), torch.tensor([0, 0]), objects) == pytest.approx(value)
+
     def test_averages(self):
         maps = peak(5, 5).expand(4, -1, -1)
         objects = boxed([0.0, 0, 9, 9], [20.0, 20, 30, 30], [20.0, 0, 30, 9], labels=[0, 1, 2]) * 4
