@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.models import get_model
 from torchvision.transforms import v2
@@ -94,6 +94,20 @@ def test_several_loaders_and_photos(folder, tmp_path):
     names = {"pointing_acc", *(key.removeprefix("sess/") for key in BOOKS)}
     expected = {f"sess/{name}/dataloader_idx_1" for name in names} | {f"sess/photos/{name}" for name in names}
     assert sess_keys(t) == expected
+
+
+def test_the_window_of_batches_is_as_without_photos(folder, tmp_path):
+    """Two loaders with images of two sizes, each its own window."""
+    large = DataLoader(TensorDataset(seeded(1, 4, 3, 48, 48), torch.arange(4)), batch_size=2)
+    results = []
+    for options in ({}, {"photos": folder}):
+        callback = SESSCallback(SESS(num_scales=2, window_size=None), dataloaders=[0, 1], **QUICK, **options)
+        trainer(tmp_path, callback).validate(Module(), [loader(), large], verbose=False)
+        results.append(callback.last_results)
+    plain, beside = results
+    for number in (0, 1):
+        for one, other in zip(plain[number].windows, beside[number].windows, strict=True):
+            assert torch.equal(one, other)
 
 
 class Averaged(pl.Callback):
