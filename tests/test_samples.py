@@ -150,6 +150,7 @@ def test_objects_beside_labels():
         ((IMAGES, torch.zeros(3, 8, 9)), TypeError, r"Tensor \(3, 8, 9\)"),
         ((IMAGES, torch.tensor([0.2, 1.5, 3.0])), ValueError, r"whole numbers.*0\.2"),
         (([], []), TypeError, "list of 0"),
+        (([IMAGES[0], IMAGES[1].numpy(), IMAGES[2]], LABELS), TypeError, "ToTensorV2"),
     ],
 )
 def test_what_is_not_understood_is_described_with_the_way_out(batch, error, says):

@@ -150,7 +150,8 @@ class SESSCallback(ValidationWork):
     Raises:
         ValueError: if an argument is out of its range, a metric has the name of a number of the callback's own, or a
             layer is given to a method that reads none; before the training, if a photo cannot be read or has a class
-            that the model lacks, or nothing says with which window to explain photos.
+            that the model lacks (in the first validation, where there is no sanity check and no `window_size`), or
+            nothing says with which window to explain photos.
         MisconfigurationException: in `setup`, for a strategy that shards the model's weights, or processes that may
             have no batch (`allow_zero_length_dataloader_with_multiple_devices`); for a monitor of a key
             that cannot have a value, before the training or after the first validation.
@@ -257,11 +258,14 @@ class SESSCallback(ValidationWork):
             check_names(monitors_of(trainer, self.prefix), self.prefix, names)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check the loaders that are known without a sanity check; say where there are none."""
+        """Check the loaders and photos that are known without a sanity check; say where there are none."""
         self._cost.begin()
         self._exchange.begin()
+        with self._exchange.guarded():
+            self._check_choices(trainer)
+            self._check_photos(trainer, pl_module)
         # No rank can miss it: a `fit` starts on all of them. What is wrong on one ends it everywhere.
-        self._exchange(lambda: self._check_choices(trainer))
+        self._exchange(lambda: None)
         if trainer.limit_val_batches and not trainer.enable_validation:
             rank_zero_warn(
                 "SESSCallback works during validation, but this fit has no validation loader or no validation_step: "

@@ -67,7 +67,7 @@ class PhotoWatch:
         self._numbers: list[int] = []
         self._state: dict[str, Any] = {}
         self._how = ""
-        self._fits = False  # the classes are among the model's outputs
+        self._fits = False  # the model takes the window, and the classes are among its outputs
 
     def choose(
         self, num_samples: int, indices: Sequence[int] | None, seed: int, resumed: Mapping[str, Any] | None
@@ -108,6 +108,10 @@ class PhotoWatch:
     def check(self) -> None:
         """Read all photos chosen, on every process, so that what is wrong with one is said everywhere and at once."""
         self.annotated = any([self.photos[number][0].objects is not None for number in self._numbers])
+
+    def untried(self) -> tuple[Samples, Any] | None:
+        """Returns a photo for `check_outputs` and its batch; `None` where that was done, or no photo was chosen."""
+        return None if self._fits or not self._numbers else self.photos[self._numbers[0]]
 
     def selection(self, rank: int, world_size: int) -> PhotoSelection:
         """Returns the share of a process."""

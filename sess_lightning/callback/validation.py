@@ -17,7 +17,7 @@ from sess_lightning.callback.cost import DRAWING, METRICS
 from sess_lightning.callback.exchange import combined
 from sess_lightning.callback.explainer import Explained, Explainer
 from sess_lightning.callback.following import SampleFollowing
-from sess_lightning.callback.forward_view import ForwardView
+from sess_lightning.callback.forward_view import ForwardView, batch_row
 from sess_lightning.callback.keys import PHOTOS, PHOTOS_PART, SECONDS, VALID_FRACTION, full_name, key_name
 from sess_lightning.callback.loaders import ends_here, evaluation_loaders
 from sess_lightning.callback.logged_value import log_value
@@ -44,6 +44,20 @@ class ValidationWork(SampleFollowing):
     The order in one validation: `_begin`, then for each batch `_capture` before the user's step and `_explain` after
     it, then `_finish`. `trainer.test` runs through the same four.
     """
+
+    def _check_photos(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Before training: does the model take a photo at the window, and has it outputs for the classes of all?
+
+        Nothing where a sanity check has found it out, nor where the first validation batch tells the window.
+        """
+        photo = None if self._watch is None or self.sess.window_size is None else self._watch.untried()
+        if self._watch is None or photo is None:
+            return
+        samples, batch = photo
+        with self._probing(trainer, pl_module) as model:
+            if self._view is not None:
+                self._view.row = batch_row(batch, 0, len(samples))
+            self._watch.check_outputs(self.sess, model, samples.images[0])
 
     def _explain(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch_idx: int, loader: int) -> None:
         """Explain the samples that are due at this batch, with the weights that the validation itself uses."""

@@ -88,9 +88,10 @@ def test_names_of_data_sets(data, names):
     assert found(data).names == (None if names is None else dict(enumerate(names)))
 
 
-def test_a_data_set_that_holds_itself_ends():
+@pytest.mark.parametrize("attribute", ["dataset", "datasets"])
+def test_a_data_set_that_holds_itself_ends(attribute):
     circle = Wrapper()
-    circle.dataset = circle
+    setattr(circle, attribute, circle if attribute == "dataset" else [circle])
     assert names_of_data(circle) is None
 
 

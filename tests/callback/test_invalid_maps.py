@@ -5,6 +5,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
 
 from sess_lightning import SESS, SESSCallback
@@ -121,3 +122,17 @@ def test_images_with_nan_are_left_out_and_said_once(tmp_path):
     assert sum("NaN or infinity" in str(w.message) for w in caught) == 1
     assert t.callback_metrics["sess/num_samples"] == 11
     assert 2 not in [position for _, batch, position in callback.last_result.places if batch == 0]
+
+
+def test_where_all_images_hold_nan_there_is_no_picture(tmp_path):
+    """The numbers of the books are logged, and the text of the run, but no grid of nothing."""
+    logger = TensorBoardLogger(tmp_path)
+    validation = DataLoader([(torch.full((3, 32, 32), torch.nan), 0)] * 4, batch_size=4)
+    t = trainer(tmp_path, SESSCallback(SESS(num_scales=1, window_size=None), **SMALL), logger=logger)
+    with pytest.warns(UserWarning, match="leaves out samples whose image holds NaN"):
+        t.validate(Module(), validation, verbose=False)
+    assert t.callback_metrics["sess/num_samples"] == 0
+    events = EventAccumulator(logger.log_dir)
+    events.Reload()
+    assert events.Tags()["images"] == []
+    assert events.Tags()["tensors"] == ["sess/run/text_summary"]

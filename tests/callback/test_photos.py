@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchvision.datasets import ImageFolder
 from torchvision.models import get_model
 from torchvision.transforms import v2
@@ -41,8 +41,8 @@ def folder(tmp_path_factory):
     return write_photos(tmp_path_factory.mktemp("own") / "photos", 5)
 
 
-def watching(folder, **options):
-    return SESSCallback(SESS(num_scales=2, window_size=None), photos=folder, **{**QUICK, **options})
+def watching(folder, window=None, **options):
+    return SESSCallback(SESS(num_scales=2, window_size=window), photos=folder, **{**QUICK, **options})
 
 
 def test_photos_are_watched_instead_of_batches(folder, tmp_path):
@@ -96,6 +96,20 @@ def test_several_loaders_and_photos(folder, tmp_path):
     assert sess_keys(t) == expected
 
 
+def test_the_window_of_batches_is_as_without_photos(folder, tmp_path):
+    """Two loaders with images of two sizes, each its own window."""
+    large = DataLoader(TensorDataset(seeded(1, 4, 3, 48, 48), torch.arange(4)), batch_size=2)
+    results = []
+    for options in ({}, {"photos": folder}):
+        callback = SESSCallback(SESS(num_scales=2, window_size=None), dataloaders=[0, 1], **QUICK, **options)
+        trainer(tmp_path, callback).validate(Module(), [loader(), large], verbose=False)
+        results.append(callback.last_results)
+    plain, beside = results
+    for number in (0, 1):
+        for one, other in zip(plain[number].windows, beside[number].windows, strict=True):
+            assert torch.equal(one, other)
+
+
 class Averaged(pl.Callback):
     """Validates with other weights and puts the own back at the end, as callbacks that average weights do."""
 
@@ -147,10 +161,12 @@ def test_training_is_bit_identical(folder, tmp_path):
             return torch.rand(3, 40, 50), i
 
     states = []
-    for photos in (None, folder, Drawing(), DataLoader(Drawing(), shuffle=True)):
+    shuffled = DataLoader(Drawing(), shuffle=True)
+    tried = {"num_sanity_val_steps": 0}  # the model is run on a photo before training
+    for photos, options in ((None, {}), (folder, {}), (Drawing(), {}), (shuffled, {}), (shuffled, tried)):
         pl.seed_everything(1, verbose=False)
         module = Module()
-        t = trainer(tmp_path, *([] if photos is None else [watching(photos)]))
+        t = trainer(tmp_path, *([] if photos is None else [watching(photos, 32 if options else None)]), **options)
         t.fit(module, DataLoader(Pictures(), batch_size=4, shuffle=True), loader())
         states.append(module.state_dict())
     for state in states[1:]:
@@ -183,11 +199,12 @@ def test_a_training_that_is_resumed_follows_the_same_photos(tmp_path):
     assert len(other.last_result) == 4
 
 
-def test_what_is_wrong_is_said_before_training(folder, tmp_path):
-    class Untrained(Module):
-        def training_step(self, batch, batch_idx):
-            raise AssertionError("training has begun")
+class Untrained(Module):
+    def training_step(self, batch, batch_idx):
+        raise AssertionError("training has begun")
 
+
+def test_what_is_wrong_is_said_before_training(folder, tmp_path):
     def fit(callback, validation=None, **options):
         trainer(tmp_path, callback, **options).fit(Untrained(), loader(), validation or loader())
 
@@ -207,9 +224,58 @@ def test_what_is_wrong_is_said_before_training(folder, tmp_path):
     odd = DataLoader(Pictures("odd"), batch_size=4)
     with pytest.raises(ValueError, match=r"the batch cannot be read: .*Or pass SESS\(window_size=\)"):
         fit(watching(folder), odd)
-    callback = SESSCallback(SESS(num_scales=2, window_size=32), photos=folder, **QUICK)
+    callback = watching(folder, 32)
     run(tmp_path, callback, "odd")  # the batches are left alone
     assert len(callback.last_result) == 4
+
+
+def noted(module):
+    """The sizes of all that a module is called with, and whether it trains; kept elsewhere, as a probe restores it."""
+    calls = []
+    module.register_forward_pre_hook(lambda module, images: calls.append((tuple(images[0].shape), module.training)))
+    return calls
+
+
+@pytest.mark.parametrize("options", [{}, {"forward_fn": lambda module, images, batch: module(images)}])
+def test_classes_and_window_are_tried_before_training_without_a_sanity_check(folder, tmp_path, options):
+    def fit(module, window):
+        callback = watching(folder, window, **options)
+        trainer(tmp_path, callback, num_sanity_val_steps=0).fit(module, loader(), loader())
+
+    module = Untrained(num_classes=2)
+    calls = noted(module)
+    with pytest.raises(ValueError, match=r"0\.\.1, but photo \S+ of .* has class 2"):
+        fit(module, 32)
+    assert {(*size[1:], training) for size, training in calls} == {(3, 32, 32, False)}
+    assert module.training
+    with pytest.raises(AssertionError, match="training has begun"):  # three classes are enough
+        fit(Untrained(num_classes=3), 32)
+    narrow = Untrained()
+    narrow.net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        fit(narrow, 48)
+
+
+@pytest.mark.parametrize(
+    ("options", "tried"), [({}, False), ({"num_sanity_val_steps": 0}, True), ({"limit_val_batches": 0}, False)]
+)
+def test_a_photo_is_tried_only_where_no_sanity_check_did(folder, tmp_path, options, tried):
+    """Calls of the model from the start of the training to its first step."""
+
+    class Begins(pl.Callback):
+        def on_train_start(self, trainer, pl_module):
+            calls.clear()
+
+    module = Untrained(num_classes=3)
+    calls = noted(module)
+    with pytest.raises(AssertionError, match="training has begun"):
+        trainer(tmp_path, Begins(), watching(folder, 32), **options).fit(module, loader(), loader())
+    assert bool(calls) == tried
+
+
+def test_no_photo_chosen_is_none_to_try(folder, tmp_path):
+    with pytest.raises(AssertionError, match="training has begun"):
+        trainer(tmp_path, watching(folder, 32, indices=[]), num_sanity_val_steps=0).fit(Untrained(), loader(), loader())
 
 
 def test_monitors_of_photos(folder, tmp_path):

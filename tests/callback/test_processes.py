@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from sess_lightning.callback.trainer_checks import refuse_empty_loaders
-from tests.helpers.process_scenes import WORK, work
+from tests.helpers.process_scenes import RECORD, WORK, work
 from tests.helpers.processes import run_in_two
 from tests.helpers.training import Pictures
 
@@ -92,6 +92,12 @@ def test_an_argument_that_is_wrong_on_one_process_ends_all_before_training(pair)
 
 
 @needs_gloo
+def test_a_photo_of_a_class_that_the_model_lacks_ends_all_before_training(pair):
+    for one in both(pair, "unknown_class"):
+        assert "0..3, but photo 1 of list has class 9" in one["error"]
+
+
+@needs_gloo
 def test_a_resumed_training_follows_the_same_on_every_process(pair):
     for one in both(pair, "resumed"):
         assert one["same"] == one["first"] != one["fresh"]
@@ -112,8 +118,11 @@ def test_work_that_fails_at_random_on_one_process(pair, scene, faulty):
     assert first["same"]
     assert second["same"]
     raised = both(pair, scene)[faulty]["raised"]
-    assert set(raised) == set(WORK) - ({"image"} if faulty else set())
-    assert first["told"] == len([work for work in raised if work != "image"])  # a failure costs its own validation only
+    assert set(raised) == set(WORK) - ({"image", "files", "line"} if faulty else set())
+    harmless = {"image", *RECORD}  # what is not recorded is logged and explained all the same
+    assert first["told"] == len([work for work in raised if work not in harmless])  # its own validation only
+    unrecorded = sum(work in ("tiles", "files") for work in raised)  # a line is written before "line" fails
+    assert first["lines"] == 30 - first["told"] - unrecorded
 
 
 @pytest.mark.parametrize("owner", ["module", "datamodule"])

@@ -148,6 +148,10 @@ class TestBoxes:
         assert kind == "boxes outside"
         assert "2 of 3 boxes" in note
 
+    @pytest.mark.parametrize("boxes", [torch.zeros(0, 4), torch.zeros(2, 5), torch.tensor([[0, 0, float("nan"), 1]])])
+    def test_boxes_that_the_metrics_judge_are_left_to_them(self, boxes):
+        assert not list(notes_on_boxes(Samples(torch.zeros(1, 3, 8, 8), objects=[{"boxes": boxes}])))
+
     def test_of_the_photo_that_still_overlap_the_image_are_asked_about_once(self, tmp_path):
         """A photo of 50 x 40 pixels that was resized to 32 x 32, with its boxes as they were."""
 

@@ -52,6 +52,19 @@ def test_writing_to_what_was_given_or_read_changes_nothing(store):
     assert same(store.tensors()[-1], expected)
 
 
+def test_64_megabytes_stay_in_memory(monkeypatch):
+    """As docs/pitfalls.md says in row 30."""
+
+    def opened(**options):
+        raise LookupError("a file is opened")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", opened)
+    store = TensorStore()
+    store.append(torch.zeros(64 * 2**20, dtype=torch.uint8))
+    with pytest.raises(LookupError, match="a file is opened"):
+        store.append(torch.zeros(1, dtype=torch.uint8))
+
+
 def test_copies_of_the_store_stand_for_themselves(store):
     for copied in (pickle.loads(pickle.dumps(store)), deepcopy(store)):
         copied.append(torch.ones(2))

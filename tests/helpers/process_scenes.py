@@ -4,9 +4,11 @@ import os
 import random
 import time
 import warnings
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
@@ -14,8 +16,10 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, IterableDataset
 from torchmetrics import Metric
 
-from sess_lightning import SESSCallback
+from sess_lightning import SESS, SESSCallback
+from sess_lightning.callback.recording import Recorder
 from sess_lightning.metrics import InsertionAUC, PointingGame
+from tests.helpers.nets import seeded
 from tests.helpers.training import Module, Pictures, loader, small_sess, trainer
 
 SMALL = {"num_samples": 4, "num_images": 2, "compare_base": False}
@@ -76,6 +80,13 @@ class Counting(SESSCallback):
     def on_validation_start(self, trainer, pl_module):
         self.validations += not trainer.sanity_checking
         super().on_validation_start(trainer, pl_module)
+
+
+class NoStep(pl.Callback):
+    """No batch of the training may come."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        raise AssertionError("training has begun")
 
 
 def fit(folder, callback, *others, validation=None, **options):
@@ -164,6 +175,17 @@ def wrong_on_one(rank, folder):
     return {"error": None}
 
 
+def unknown_class(rank, folder):
+    """Likewise for a photo of the second process."""
+    photos = list(zip(seeded(0, 2, 3, 40, 50), (0, 9), strict=True))
+    callback = SESSCallback(SESS(num_scales=2, window_size=32), photos=photos, **SMALL)
+    try:
+        fit(folder, callback, NoStep(), max_epochs=1, num_sanity_val_steps=0)
+    except Exception as error:
+        return {"error": repr(error)}
+    return {"error": None}
+
+
 def resumed(rank, folder):
     """The second fit has more to choose from, so that the seed alone would choose otherwise."""
     found = {}
@@ -189,7 +211,8 @@ def resumed(rank, folder):
     return found
 
 
-WORK = ("begin", "reset", "target", "update", "explain", "parts", "compute", "image", "values")
+RECORD = ("tiles", "files", "line")
+WORK = ("begin", "reset", "target", "update", "explain", "parts", "compute", "image", "values", *RECORD)
 
 
 class Unsafe:
@@ -212,12 +235,37 @@ class Unsafe:
         return samples.labels
 
 
+class Taped(Recorder):
+    """A recorder that is as unsafe: on each rank where it makes its tiles, on rank 0 where it writes them."""
+
+    unsafe = None  # of the class, as there is a new one for each stage
+
+    def _rows(self, tracker):
+        self.unsafe("tiles")
+        return super()._rows(tracker)
+
+    def _open(self, trainer):
+        self.unsafe("files")
+        super()._open(trainer)
+
+    @contextmanager
+    def _tried(self, alone=False):
+        with super()._tried(alone):
+            yield
+            if alone:
+                self.unsafe("line")
+
+
 class Risky(Counting):
     """Its own work at each hook is as unsafe."""
 
     def __init__(self, unsafe, **options):
         super().__init__(small_sess(), target=unsafe.target, **options)
         self.unsafe, unsafe.callback = unsafe, self
+
+    def _start_stage(self, world_size):
+        super()._start_stage(world_size)
+        self.recorder = Taped(True, self.reporter, world_size, False)
 
     def _begin_trackers(self, *arguments):
         self.unsafe("begin")
@@ -268,7 +316,7 @@ class Unlucky(Kept):
 
 
 def faults(rank, folder, faulty=1, epochs=30):
-    unsafe = Unlucky.unsafe = Board.unsafe = Unsafe(rank == faulty)
+    unsafe = Unlucky.unsafe = Board.unsafe = Taped.unsafe = Unsafe(rank == faulty)
     callback = Risky(unsafe, metrics={"kept": Unlucky()}, **SMALL)
     _, bare = fit(folder, None, max_epochs=epochs)
     with warnings.catch_warnings(record=True) as caught:
@@ -277,15 +325,17 @@ def faults(rank, folder, faulty=1, epochs=30):
         t, module = fit(folder, callback, stopping, max_epochs=epochs, logger=rank == 0 and Board(folder))
     same = all(torch.equal(one, other) for one, other in zip(bare.parameters(), module.parameters(), strict=True))
     told = sum("skips this validation" in str(w.message) for w in caught)
+    lines = [line for file in folder.rglob("validations.jsonl") for line in file.read_text().splitlines()]
     return {"epochs": t.current_epoch, "same": same, "raised": unsafe.raised, "told": told,
-            "validations": callback.validations}  # fmt: skip
+            "validations": callback.validations, "lines": len(lines)}  # fmt: skip
 
 
 def faults_of_rank_0(rank, folder):
     return faults(rank, folder, faulty=0)
 
 
-SCENES = (logger_on_one, values, no_batch, fails_once, fails_first, wrong_on_one, resumed, faults, faults_of_rank_0)
+SCENES = (logger_on_one, values, no_batch, fails_once, fails_first, wrong_on_one, unknown_class, resumed, faults,
+          faults_of_rank_0)  # fmt: skip
 
 
 def work(rank, folder):

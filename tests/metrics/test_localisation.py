@@ -147,6 +147,12 @@ class TestPointing:
         assert (value == 1) if counts else np.isnan(value)
         assert metric.skipped == (not counts)
 
+    def test_averages_of_one_class_seen(self):
+        objects = boxed([0.0, 0, 9, 9], [20.0, 20, 30, 30], labels=[0, 1]) * 2
+        for average, value in {"micro": 1, "macro": 1, "macro_all": 1 / 3}.items():
+            metric = PointingGame(3, tolerance=0, average=average)
+            assert value_of(metric, peak(5, 5).expand(2, -1, -1), torch.tensor([0, 0]), objects) == pytest.approx(value)
+
     def test_averages(self):
         maps = peak(5, 5).expand(4, -1, -1)
         objects = boxed([0.0, 0, 9, 9], [20.0, 20, 30, 30], [20.0, 0, 30, 9], labels=[0, 1, 2]) * 4
@@ -165,6 +171,17 @@ class TestPointing:
     @pytest.mark.parametrize("average", ["micro", "macro", "macro_all"])
     def test_nothing_counted_is_nan(self, average):
         assert np.isnan(value_of(PointingGame(3, average=average), peak(5, 5), TARGET, None))
+
+    def test_class_accuracies_of_states_that_were_synchronised_before(self):
+        """By hand, with a second process that has the same: the sums double, and they stay so until `unsync`."""
+        metric = PointingGame(3, tolerance=0)
+        value_of(metric, peak(5, 5), TARGET, boxed([0.0, 0, 9, 9], [20.0, 20, 30, 30], labels=[1, 2]))
+        metric.sync(dist_sync_fn=lambda state, group=None: [state, state], distributed_available=lambda: True)
+        for total in (2, 1):
+            np.testing.assert_array_equal(metric.class_accuracies(), [np.nan, 1, np.nan])
+            assert metric.pointing_total.tolist() == [0, total, 0]
+            if total == 2:
+                metric.unsync()
 
     def test_class_accuracies_need_num_classes(self):
         with pytest.raises(ValueError, match=r"PointingGame\(num_classes=...\)"):

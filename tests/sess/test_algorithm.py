@@ -133,6 +133,14 @@ def test_scales_in_multiples_of_any_window(window):
     assert sizes == [(height, width)] + [(height * 3 // 2, width * 3 // 2)] * 4 + [(height * 2, width * 2)] * 4
 
 
+@pytest.mark.parametrize("scales", [[64], [2.0]])
+def test_one_scale_alone(scales):
+    """An image of twice the window, as four windows side by side."""
+    sess = SESS(scales=scales, step_size=32, window_size=32)
+    windows = sess.windows_for((32, 32), (32, 32))
+    assert [window[:2] for window in windows] == [(0, 0), (32, 0), (0, 32), (32, 32)]
+
+
 def test_window_of_the_images():
     result = SESS(num_scales=4, window_size=None)(small_cnn(), seeded(0, 2, 3, 32, 32))
     assert len(result.windows[0]) == 13
