@@ -16,8 +16,8 @@ import numpy as np
 
 from sess_lightning.intervals import hit_interval, mean_interval
 
-LIMIT = 0.1
-"""Least difference of object and background reliance of an honest class; `studies/alarm.py` chose it."""
+LIMIT = -0.05
+"""Object minus background reliance below which a class is told by something else; `studies/alarm.py` measured it."""
 
 FEWEST = 5
 """Samples that a class or group needs, rightly classified and with objects, to be judged."""

@@ -50,9 +50,9 @@ class SESSCallback(ValidationWork):
     | `sess/pointing_acc` | share of samples whose peak hits an object of the class | higher | no object of the class |
     | `sess/srg` | least salient pixels deleted first minus most salient first | higher | not in `metrics`; no sample |
     | `sess/drift` | 1 - cosine similarity of each map to that of the validation before | | first validation |
-    | `sess/object_reliance` | probability of the class lost without its objects | | `alarm=False`; no object of the class |
-    | `sess/background_reliance` | probability of the class lost with its objects alone | | `alarm=False`; no object of the class |
-    | `sess/alarms` | sentences about classes that are told by something else than objects | lower | `alarm=False`; neither objects nor `groups` |
+    | `sess/object_reliance` | class probability lost without its objects | | no object; `alarm=False` |
+    | `sess/background_reliance` | class probability lost without all the rest | | no object; `alarm=False` |
+    | `sess/alarms` | classes told by something else than their objects | lower | no object or group; `alarm=False` |
     | `sess/seconds` | time the callback took in this validation | lower | never |
     | `sess/num_samples` | samples explained, over all processes | | never |
     | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |

@@ -133,27 +133,27 @@ DRIFT = Key(
 OBJECT_RELIANCE = Key(
     name="object_reliance",
     title="object_reliance",
-    meaning="probability of the class lost without its objects",
+    meaning="class probability lost without its objects",
     better="",
-    absent="`alarm=False`; no object of the class",
+    absent="no object; `alarm=False`",
     per_method=False,
     metric=ObjectReliance,
 )
 BACKGROUND_RELIANCE = Key(
     name="background_reliance",
     title="background_reliance",
-    meaning="probability of the class lost with its objects alone",
+    meaning="class probability lost without all the rest",
     better="",
-    absent="`alarm=False`; no object of the class",
+    absent="no object; `alarm=False`",
     per_method=False,
     metric=BackgroundReliance,
 )
 ALARMS = Key(
     name="alarms",
     title="alarms",
-    meaning="sentences about classes that are told by something else than objects",
+    meaning="classes told by something else than their objects",
     better="lower",
-    absent="`alarm=False`; neither objects nor `groups`",
+    absent="no object or group; `alarm=False`",
     per_method=False,
 )
 SECONDS = Key(

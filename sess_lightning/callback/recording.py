@@ -22,7 +22,6 @@ from sess_lightning.callback.keys import (
     BACKGROUND_RELIANCE,
     BASE,
     DELETION,
-    DRIFT,
     INSERTION,
     KEYS,
     OBJECT_RELIANCE,
@@ -50,7 +49,7 @@ from sess_lightning.viewer.report import write_report
 from sess_lightning.viewer.tiles import jpeg, tile
 
 _COLUMNS = [before + key.name for key in (INSERTION, DELETION) for before in ("", BASE)]
-_COLUMNS += [key.name for key in (DRIFT, OBJECT_RELIANCE, BACKGROUND_RELIANCE)]
+_COLUMNS += [key.name for key in (OBJECT_RELIANCE, BACKGROUND_RELIANCE)]
 
 
 class RecordPart(NamedTuple):

@@ -71,8 +71,10 @@ def intervals_of(columns: Mapping[str, Sequence[float]]) -> Intervals:
             first, second = (f"{before}{part.name}" for part in key.difference or ())
             if first in values and second in values:
                 values[before + key.name] = values[first] - values[second]
+    # What no sample has a value of has no interval, e.g. drift in the first validation.
+    values = {name: column for name, column in values.items() if np.isfinite(column).any()}
     for key in KEYS:
-        if {key.name, BASE + key.name} <= values.keys():
+        if key.better and {key.name, BASE + key.name} <= values.keys():
             values[key.name + GAIN] = values[key.name] - values[BASE + key.name]
     found = mean_intervals(values)
     hits = {BASE + POINTING.name, POINTING.name} & found.keys()

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
+from sess_lightning.callback.alarm import Alarm
 from sess_lightning.callback.cost import DRAWING, METRICS
 from sess_lightning.callback.exchange import combined
 from sess_lightning.callback.explainer import Explained, Explainer
@@ -169,11 +170,7 @@ class ValidationWork(SampleFollowing):
                 log_value(trainer, pl_module, key, torch.tensor(value, device=trainer.strategy.root_device))
                 logged.add(key)
             self.recorder.append(suffix, values, tracker.intervals, tracker.alarms)
-            for alarm in tracker.alarms:
-                self._warn_once(
-                    f"alarm {suffix} {alarm.text if alarm.target is None else alarm.target}",
-                    f"SESSCallback, epoch {trainer.current_epoch}: {alarm.text}",
-                )
+            self._tell_alarms(trainer, suffix, tracker.alarms)
         # What was logged before and is not now would still be there, and monitors would take it for new.
         self._pause.renew(trainer, self._logged - logged)
         self._logged |= logged
@@ -226,6 +223,12 @@ class ValidationWork(SampleFollowing):
                 f"SESSCallback keeps to max_seconds={self.max_seconds}: validations{suffix and f' of {suffix[1:]}'} "
                 f"{why} {tracker.explained} of {before} samples, always the same; see `{self.prefix}/num_samples`."
             )
+
+    def _tell_alarms(self, trainer: pl.Trainer, suffix: str, found: Sequence[Alarm]) -> None:
+        """Once for each class: the numbers of a sentence change, and later ones are in the viewer."""
+        for alarm in found:
+            kind = alarm.text if alarm.target is None else alarm.target
+            self._warn_once(f"alarm {suffix} {kind}", f"SESSCallback, epoch {trainer.current_epoch}: {alarm.text}")
 
     def _tell_cost(self) -> None:
         """Once in a fit, after its first full validation."""

@@ -86,7 +86,7 @@ def summary(trainer: Trainer) -> str:
 
 def _table(metrics: Mapping[str, Tensor], prefix: str, ending: str, intervals: Intervals) -> Iterator[str]:
     """Yields the lines of the table of one loader, or of photos beside it, with SESS's gain; none without values."""
-    keys = [key for key in KEYS if key.per_method and full_name(key.name, prefix, ending) in metrics]
+    keys = [key for key in KEYS if key.per_method and key.better and full_name(key.name, prefix, ending) in metrics]
     if not keys:
         return
     head = f"{prefix}{ending}"

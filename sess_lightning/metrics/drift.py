@@ -106,8 +106,8 @@ class SaliencyDrift(SaliencyMetric):
         there = [number for number, other in enumerate(before) if other is not None]
         pairs = [(now[number], other) for number, other in enumerate(before) if other is not None]
         drift = saliency_drift([one for one, _ in pairs], [other for _, other in pairs])
-        self.last_values = torch.full((len(now),), torch.nan)
-        self.last_values[there] = drift.cpu().float()
+        self.last_values = torch.full((len(now),), torch.nan, dtype=torch.float32)
+        self.last_values[there] = drift.to(self.last_values)
         counted = torch.isfinite(drift)
         self._increase("drift_sum", drift.nan_to_num().sum())
         self._increase("drift_total", counted.sum())

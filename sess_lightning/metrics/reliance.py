@@ -124,7 +124,7 @@ class RelianceMetric(SaliencyMetric):
             for number in range(len(images))
         ]
         judged = [number for number, region in enumerate(regions) if region is not None]
-        values = torch.full((len(images),), torch.nan)
+        values = torch.full((len(images),), torch.nan, dtype=torch.float32)
         if judged:
             rows = targets.to(images.device)[judged]
             logits = Predict(predict, gives_logits=self.activation is not None)

@@ -38,7 +38,7 @@ def test_one_line_is_enough(tmp_path, caplog):
 def test_the_usual_batches(tmp_path, form, expected):
     callback = SESSCallback(num_samples=4)
     t = run(tmp_path, callback, form, max_epochs=1)
-    assert sess_keys(t) == keys(expected)
+    assert sess_keys(t) == keys(expected, 1)
     result = callback.last_result
     if form == "images":
         assert torch.equal(result.targets, result.predictions)
@@ -50,7 +50,7 @@ def test_any_other_batch_says_what_was_seen_and_the_way_out(tmp_path):
     with pytest.raises((TypeError, ValueError), match=r"(?s)left.*batch_to_samples"):
         run(tmp_path, SESSCallback(), "odd")
     callback = SESSCallback(batch_to_samples=lambda batch: Samples(images=batch["left"], labels=None, objects=None))
-    assert sess_keys(run(tmp_path, callback, "odd", max_epochs=1)) == keys(METRICS)
+    assert sess_keys(run(tmp_path, callback, "odd", max_epochs=1)) == keys(METRICS, 1)
 
 
 def test_last_result_is_on_the_cpu(tmp_path):
@@ -85,7 +85,7 @@ def test_values_are_those_of_sess_and_the_metrics_themselves(tmp_path):
 def test_validate_and_test_log_the_same_keys(tmp_path, entry, inference_mode):
     t = trainer(tmp_path, SESSCallback(num_samples=4), inference_mode=inference_mode)
     getattr(t, entry)(Module(), loader("targets"), verbose=False)
-    assert sess_keys(t) == keys(METRICS | POINTING)
+    assert sess_keys(t) == keys(METRICS | POINTING, 1)
 
 
 class Dropout(Module):
@@ -231,7 +231,7 @@ def test_several_loaders(tmp_path):
     callback = SESSCallback(num_samples=3, dataloaders=[1])
     t = trainer(tmp_path, callback, max_epochs=1)
     t.fit(Module(), loader(), [loader(), loader("targets", seed=1)])
-    assert sess_keys(t) == {f"{k}/dataloader_idx_1" for k in keys(METRICS | POINTING)}
+    assert sess_keys(t) == {f"{k}/dataloader_idx_1" for k in keys(METRICS | POINTING, 1)}
     assert list(callback.last_results) == [1]
 
 

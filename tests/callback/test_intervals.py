@@ -107,7 +107,7 @@ def test_an_average_over_classes_is_no_mean_over_samples(tmp_path):
     metrics = {"pointing": PointingGame(num_classes=3, average="macro")}
     watch = callback(num_images=0, metrics=metrics)
     fit(tmp_path, watch, epochs=1)
-    assert watch.last_intervals[0] == {}
+    assert not [name for name in watch.last_intervals[0] if "pointing" in name]
 
 
 def test_samples_without_a_value_are_left_out_and_processes_are_joined():

@@ -40,7 +40,7 @@ def test_own_metrics_under_their_own_name(tmp_path):
 
     t = trainer(tmp_path, SESSCallback(num_samples=4, metrics={"spread": Spread()}), Read())
     t.fit(Module(), loader(), loader())
-    assert sess_keys(t) == {"sess/spread", "sess/base_spread"} | BOOKS
+    assert sess_keys(t) == {"sess/spread", "sess/base_spread", "sess/drift", "sess/base_drift"} | BOOKS
     assert values[0] == 0  # nothing to compare with yet
     assert values[1] > 0
 
@@ -66,7 +66,7 @@ def test_constant_maps_are_logged_as_no_information(tmp_path):
     callback = SESSCallback(SESS(flat, num_scales=1, window_size=None), num_samples=4)
     with pytest.warns(UserWarning, match="only constant saliency maps.*no information"):
         t = run(tmp_path, callback)
-    assert sess_keys(t) == keys(METRICS)
+    assert sess_keys(t) == keys(METRICS, 1)  # a map of zeros has no drift
     assert all(torch.isfinite(value) for value in t.callback_metrics.values())
     assert t.callback_metrics["sess/valid_fraction"] == 0
 

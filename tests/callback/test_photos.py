@@ -30,7 +30,19 @@ from tests.helpers.data_trees import write_photo
 from tests.helpers.nets import seeded
 from tests.helpers.photo_folder import write_photos
 from tests.helpers.processes import two_devices
-from tests.helpers.training import BOOKS, METRICS, POINTING, Module, Pictures, keys, loader, run, sess_keys, trainer
+from tests.helpers.training import (
+    BOOKS,
+    METRICS,
+    POINTING,
+    RELIANCE,
+    Module,
+    Pictures,
+    keys,
+    loader,
+    run,
+    sess_keys,
+    trainer,
+)
 
 QUICK = {"num_images": 1, "num_samples": 4}
 
@@ -85,13 +97,13 @@ def test_beside_batches_the_photos_have_a_prefix(folder, tmp_path):
 def test_photos_alone_have_no_suffix_where_there_are_several_loaders(folder, tmp_path):
     t = trainer(tmp_path, watching(folder))
     t.validate(Module(), [loader(), loader("targets")], verbose=False)
-    assert sess_keys(t) == keys(METRICS | POINTING)
+    assert sess_keys(t) == keys(METRICS | POINTING, 1)
 
 
 def test_several_loaders_and_photos(folder, tmp_path):
     t = trainer(tmp_path, watching(folder, dataloaders=[1], metrics=["pointing"], compare_base=False))
     t.validate(Module(), [loader(), loader("targets")], verbose=False)
-    names = {"pointing_acc", *(key.removeprefix("sess/") for key in BOOKS)}
+    names = {"pointing_acc", *(key.removeprefix("sess/") for key in BOOKS | RELIANCE)}
     expected = {f"sess/{name}/dataloader_idx_1" for name in names} | {f"sess/photos/{name}" for name in names}
     assert sess_keys(t) == expected
 
@@ -360,7 +372,7 @@ def test_two_processes_log_and_draw_what_one_does(folder, tmp_path):
         t.validate(Module(), loader(), verbose=False)
         values.append(json.loads((tmp_path / f"{name}.json").read_text()))
     one, two = values
-    assert set(one) == set(two) == keys(METRICS | POINTING)
+    assert set(one) == set(two) == keys(METRICS | POINTING, 1)
     assert two["sess/num_samples"] == 3
     for key in set(one) - {"sess/seconds"}:
         assert two[key] == pytest.approx(one[key], abs=1e-5), key

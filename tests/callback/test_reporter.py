@@ -156,10 +156,11 @@ class TestLayout:
         assert charts["overall, SESS and base"] == [["sess/overall"], ["sess/base_overall"]]
         (pair,) = [patterns for title, patterns in charts.items() if "against" in title]
         assert pair == [["sess/insertion_auc"], ["sess/deletion_auc"]]
-        assert len(charts) == 5
+        assert len(charts) == 7
 
-    def test_it_is_written_once(self, watched):
-        assert len(watched[1].Tensors("custom_scalars__config__")) == 1
+    def test_it_is_written_again_for_drift_alone(self, watched):
+        """Which has no value in the first validation."""
+        assert len(watched[1].Tensors("custom_scalars__config__")) == 2
 
     def test_the_prefix_of_the_logger(self, tmp_path):
         """And signs that patterns give a meaning of their own."""
@@ -180,7 +181,7 @@ class TestLayout:
                     logger=TensorBoardLogger(tmp_path))  # fmt: skip
         t.fit(Module(num_classes=3), datamodule=scenes())
         board = events(t.logger.log_dir)
-        assert len(board.Tensors("custom_scalars__config__")) == 1
+        assert len(board.Tensors("custom_scalars__config__")) == 2
         assert "drift" in layout(board)["sess"]
 
 

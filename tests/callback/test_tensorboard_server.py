@@ -53,10 +53,10 @@ def test_everything_comes_back(tmp_path):
 
         (category,) = fetch(address, "custom_scalars/layout")["category"]
         assert category["title"] == "sess"
-        assert len(category["chart"]) == 5
+        assert len(category["chart"]) == 7
         for chart in category["chart"]:
             for pattern in chart["multiline"]["tag"]:
                 answer = fetch(address, "custom_scalars/scalars", run=run, tag=pattern)
                 assert answer["regex_valid"]
                 (points,) = answer["tag_to_events"].values()
-                assert len(points) == EPOCHS
+                assert len(points) == EPOCHS - ("drift" in tag)  # which compares two validations

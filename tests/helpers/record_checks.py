@@ -10,10 +10,11 @@ NUMBER = (int, float)
 ABOUT = {"format", "version", "sess_lightning", "created", "prefix", "part", "stage", "settings", "class_names", "keys",
          "tolerance", "no_skill", "windows", "samples"}  # fmt: skip
 SAMPLE = {"id", "image", "width", "height", "name", "label", "boxes", "outlines", "annotated", "windows"}
-LINE = {"number", "epoch", "step", "time", "values", "intervals", "samples", "maps", "scores"}
+LINE = {"number", "epoch", "step", "time", "values", "intervals", "alarms", "samples", "maps", "scores"}
 ALWAYS = {"sample", "target", "prediction", "score", "hit", "valid", "drift", "peak", "second"}
 BASE = {"base_hit", "base_valid", "base_peak"}
 AREAS = {f"{base}{name}_auc" for base in ("", "base_") for name in ("insertion", "deletion")}
+RELIANCE = {"object_reliance", "background_reliance"}
 
 
 def strict(data):
@@ -103,7 +104,7 @@ def check_line(folder, record, line):
         assert value is None or math.isfinite(value)
     assert all(len(one) == 3 for one in line["intervals"].values())
     columns = line["samples"]
-    assert ALWAYS <= columns.keys() <= ALWAYS | BASE | AREAS
+    assert ALWAYS <= columns.keys() <= ALWAYS | BASE | AREAS | RELIANCE
     assert {len(column) for column in columns.values()} <= {len(columns["sample"])}
     samples = [record["samples"][number] for number in columns["sample"]]
     for name, kinds in {"hit": (bool, type(None)), "valid": bool, "target": int, "prediction": int}.items():
@@ -113,6 +114,11 @@ def check_line(folder, record, line):
         for peak, sample in zip(columns.get(name, []), samples, strict=False):
             assert peak is None or (0 <= peak[0] < sample["width"] and 0 <= peak[1] < sample["height"])
     assert all(value is None or 0 <= value <= 1 for value in columns["drift"])
+    for name in RELIANCE & columns.keys():
+        assert all(value is None or -1 <= value <= 1 for value in columns[name])
+    for alarm in line["alarms"]:
+        assert alarm.keys() == {"text", "class"}
+        assert alarm["class"] is None or alarm["class"] in columns["target"]
     scores = strict((folder / line["scores"]).read_bytes())["scores"]
     assert [len(row) for row in scores] == [len(record["windows"][sample["windows"]]) for sample in samples]
     assert all(value is None or 0 <= value <= 1 for row in scores for value in row)
