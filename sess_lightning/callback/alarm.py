@@ -80,7 +80,9 @@ def alarms(evidence: Sequence[Evidence], name: Callable[[int], str]) -> list[Ala
         if suspects[target] > 0
     ]
     if len(found) > _MOST:
-        found = [*found[:_MOST], Alarm(f"{len(found) - _MOST} more classes are told by something else than objects.")]
+        rest = len(found) - _MOST
+        told = "1 more class is told" if rest == 1 else f"{rest} more classes are told"
+        found = [*found[:_MOST], Alarm(f"{told} by something else than objects.")]
     if not found and _excess(evidence) > 0:  # of many classes with few samples each
         found = [Alarm(f"All classes {_told(evidence)}")]
     elif len(classes) > 1 and len(found) >= max(2, len(classes) / 2):
@@ -106,10 +108,13 @@ def _told(evidence: Sequence[Evidence]) -> str:
     right = [one for one in judged if one.right]
     hits = [one.hit for one in judged if one.hit is not None]
     looks = f", looks at the object in {sum(hits)}" if hits else ""
-    without = np.mean([one.on_background for one in right]), np.mean([one.on_object for one in right])
+    background, objects = (
+        max(0.0, float(np.mean(column)))  # what it gains is no cost
+        for column in ([one.on_background for one in right], [one.on_object for one in right])
+    )
     return (
-        f"({len(judged)} samples): right in {len(right)}{looks}; hiding the background costs {without[0]:.2f} of "
-        f"probability, hiding the object {without[1]:.2f}."
+        f"({len(judged)} samples): right in {len(right)}{looks}; hiding the background costs {background:.2f} of "
+        f"probability, hiding the object {objects:.2f}."
     )
 
 

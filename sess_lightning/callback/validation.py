@@ -227,8 +227,8 @@ class ValidationWork(SampleFollowing):
     def _tell_alarms(self, trainer: pl.Trainer, suffix: str, found: Sequence[Alarm]) -> None:
         """Once for each class: the numbers of a sentence change, and later ones are in the viewer."""
         for alarm in found:
-            kind = alarm.text if alarm.target is None else alarm.target
-            self._warn_once(f"alarm {suffix} {kind}", f"SESSCallback, epoch {trainer.current_epoch}: {alarm.text}")
+            about = alarm.text.partition(" (")[0]
+            self._warn_once(f"alarm {suffix} {about}", f"SESSCallback, epoch {trainer.current_epoch}: {alarm.text}")
 
     def _tell_cost(self) -> None:
         """Once in a fit, after its first full validation."""
