@@ -77,6 +77,7 @@ def test_captum_method(example, tmp_path):
         assert figure.width > 640
 
 
+@pytest.mark.slow
 def test_compare_methods(example, tmp_path, capsys):
     """A row for each method but the one that this network cannot have, which is named."""
     photo, weights = tmp_path / "photo.png", tmp_path / "weights.pth"
@@ -118,6 +119,7 @@ def test_finetune_class_folders(example, tmp_path):
     assert tmp_path / "runs" / "class_folders" in Path(best.best_model_path).resolve().parents
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
 def test_multi_gpu_on_two_processes(root, tmp_path):
     words = ["--devices=2", "--accelerator=cpu", "--epochs=1", "--train-size=256", "--val-size=40"]

@@ -25,7 +25,7 @@ FEWEST = 5
 ACCURACY_GAP = 0.2
 """Difference of accuracy between two groups that is told, if the interval of the difference lies above it."""
 
-_MOST = 5  # sentences of single classes, those with most samples against them first
+_MOST = 3  # sentences of single classes, those with most samples against them first
 
 
 class Evidence(NamedTuple):

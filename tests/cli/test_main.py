@@ -85,6 +85,7 @@ def test_benchmarks_explain_the_options_that_they_share(name, capsys):
     assert "--options" not in text
 
 
+@pytest.mark.slow
 def test_photos_on_real_ones(tmp_path, root, real, capsys):
     run(
         tmp_path, root, "photos.yaml", f"--data.root={real / 'ilsvrc_boxed'}", "--data.batch_size=2",

@@ -31,6 +31,28 @@ def test_what_chance_scores_is_a_line_in_its_own_chart(tmp_path):
                 assert charts.locator("svg .noskill").count() == 1
 
 
+def test_alarms_are_said_above_the_gallery_and_lead_to_their_class(tmp_path):
+    """Only in the validations that have one; a sentence about all classes is no button; names are no HTML."""
+    record = RunScript(samples=6, validations=3).write(tmp_path / "sess_record")
+    path = record / "validations.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[2]["alarms"] = [{"text": "All classes", "class": None}, {"text": "Class '<b>disc</b>'", "class": 1}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_report([record], tmp_path / "report.html")
+    with browser() as page:
+        opened(page, tmp_path / "report.html", **EXACT)
+        alarms = page.get_by_role("status", name="Alarms")
+        assert alarms.locator("li").all_inner_texts() == ["All classes", "Class '<b>disc</b>'"]
+        everything = samples_shown(page)
+        alarms.get_by_role("button").click()
+        settled(page)
+        shown = samples_shown(page)
+        assert 0 < len(shown) < len(everything)
+        page.keyboard.press("Home")
+        settled(page)
+        assert alarms.is_hidden()
+
+
 class TestTwoRuns:
     @pytest.fixture
     def two(self, tmp_path_factory):
