@@ -112,7 +112,7 @@ def _runs(records: Mapping[str, Record]) -> tuple[list[list[str]], list[str], di
     for at, (name, record) in enumerate(records.items()):
         try:
             run, pictures = _run(name, record, at, MOST_VALIDATIONS // max(1, len(records)))
-        except (DamagedRecord, UnicodeDecodeError) as error:  # the second: of patch scores
+        except DamagedRecord as error:
             damaged[name] = str(error)
             run, pictures = [_escaped(json.dumps({"name": name, "error": damaged[name]}))], []
         runs.append(run)
@@ -137,20 +137,32 @@ def _page(runs: Sequence[Sequence[str]], pictures: Sequence[str]) -> Iterator[st
 
 
 def _run(name: str, record: Record, at: int, most: int) -> tuple[list[str], list[str]]:
-    """Returns the numbers of a record as parts of JSON, and the elements with its pictures."""
+    """Returns the numbers of a record as parts of JSON, and the elements with its pictures.
+
+    Maps that cannot be read are left out, and `missing` says why: the numbers are good without them.
+    """
     numbers = evenly_thinned([line.number for line in record.lines() if line.has_maps], max(2, most))
-    run = record.as_json(name=name, error=None, withMaps=numbers)
+    maps: list[str] = []
+    missing: dict[int, str] = {}
+    for number in numbers:
+        try:
+            maps += _maps(record, at, number)
+        except (DamagedRecord, UnicodeDecodeError) as error:  # the second: of patch scores
+            missing[number] = str(error)
+    run = record.as_json(name=name, error=None, withMaps=numbers, missing=missing)
     # After it, as a new validation may add samples: all that are named have their image.
     pictures = [
         _element(f"sess-image-{at}-{sample}", _base64(record.image(sample)))
         for sample in range(len(record.header()["samples"]))
     ]
-    for number in numbers:
-        pictures.append(_element(f"sess-maps-{at}-{number}", _base64(record.maps(number))))
-        scores = record.scores(number)
-        if scores:
-            pictures.append(_element(f"sess-scores-{at}-{number}", scores.decode("utf-8")))
-    return run, pictures
+    return run, pictures + maps
+
+
+def _maps(record: Record, at: int, number: int) -> list[str]:
+    """Returns the elements of one validation: its maps, and its patch scores if it has some."""
+    elements = [_element(f"sess-maps-{at}-{number}", _base64(record.maps(number)))]
+    scores = record.scores(number)
+    return elements + ([_element(f"sess-scores-{at}-{number}", scores.decode("utf-8"))] if scores else [])
 
 
 def _element(name: str, content: str) -> str:

@@ -53,6 +53,24 @@ def test_alarms_are_said_above_the_gallery_and_lead_to_their_class(tmp_path):
         assert alarms.is_hidden()
 
 
+def test_a_map_that_is_missing_costs_its_validation_alone(tmp_path):
+    record = RunScript(samples=3, validations=3).write(tmp_path / "sess_record")
+    (record / "maps" / "000001.png").unlink()
+    write_report([record], tmp_path / "report.html")
+    with browser() as page:
+        opened(page, tmp_path / "report.html", **EXACT)
+        message = page.locator(".message")
+        assert message.is_hidden()
+        assert len(samples_shown(page)) == 3
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_function("!document.querySelector('.message').hidden")
+        assert "Epoch 1 cannot be shown" in message.inner_text()
+        page.keyboard.press("ArrowLeft")
+        settled(page)
+        assert message.is_hidden()
+        assert "epoch 0" in page.locator(".timeline").inner_text()
+
+
 class TestTwoRuns:
     @pytest.fixture
     def two(self, tmp_path_factory):

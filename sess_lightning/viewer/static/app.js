@@ -119,7 +119,8 @@ export class App {
     setOptions(this.runs, options, name);
     setOptions(this.others, [["", "none"], ...options.filter(([one]) => one !== name)], this.other ? this.other.name : "");
     this.others.parentNode.hidden = this.list.length < 2;
-    this.#say(problems.join(" "));
+    this.problems = problems.join(" ");
+    this.#say(this.problems);
     this.view.hidden = this.timeline.node.hidden = false;
     this.#rebuild();
     await this.drawn;
@@ -232,6 +233,7 @@ export class App {
       this.drawnTurn = turn;
       this.#ahead(wanted);
       this.current = wanted;
+      this.#say(this.problems); // without that of a validation that could not be shown
       this.#show(changes);
     } catch (error) {
       this.#say(`Epoch ${wanted.epoch} cannot be shown: ${error.message || error}`);

@@ -35,6 +35,8 @@ export class InlineStore {
   }
 
   async maps(run, number) {
+    const { missing } = this.data.runs.find((one) => one.name === run);
+    if (missing && missing[number]) throw new Error(missing[number]);
     const bytes = this.#bytes("maps", run, number);
     return bytes && new Blob([bytes], { type: "image/png" });
   }
