@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from sess_lightning.logits import Activation, check_targets, class_scores
 from sess_lightning.metrics.base import SaliencyMetric
 from sess_lightning.metrics.objects import ClassObjects, Objects, boxes_to_mask, class_objects, is_empty, mask_boxes
-from sess_lightning.metrics.perturbed_forwards import Predict
+from sess_lightning.metrics.perturbed_forwards import Predict, new_limit
 from sess_lightning.metrics.saliency_input import check_same_count
+from sess_lightning.probing import default_batch_size
 
 _RING = 0.1  # width of an object's surroundings as a share of the image's shorter side
 
@@ -68,13 +69,13 @@ class RelianceMetric(SaliencyMetric):
     """
 
     state: ClassVar[str]
-    uses_saliency: ClassVar[bool] = False
     higher_is_better = None
     plot_lower_bound = -1.0
 
     def __init__(self, activation: Activation | None = "softmax", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.activation = activation
+        self._limit = new_limit(type(self).__name__)
         self.last_values = torch.empty(0)
         self._add_sum(f"{self.state}_sum")
         self._add_count(f"{self.state}_total")
@@ -94,7 +95,7 @@ class RelianceMetric(SaliencyMetric):
     def update(
         self,
         predict: Callable[[Tensor], Any],
-        images: Tensor,
+        images: Tensor | Sequence[Tensor],
         targets: Tensor,
         objects: Sequence[Objects | None] | None,
         saliency: Sequence[Tensor] | Tensor | None = None,
@@ -104,7 +105,7 @@ class RelianceMetric(SaliencyMetric):
 
         Args:
             predict: function from images to logits `(N, K)`, in eval mode.
-            images: `(B, C, H, W)`, normalised.
+            images: `(B, C, H, W)`, or a list of `(C, H, W)`, normalised.
             targets: `(B,)` long, the class of each sample.
             objects: as for `PointingGame`, in pixels of the maps, or of `images` where none are given. All objects of
                 the class count by their boxes: the outline of a mask would still tell the shape.
@@ -120,26 +121,41 @@ class RelianceMetric(SaliencyMetric):
         check_same_count("saliency", len(sizes), len(images))
         samples = objects or [None] * len(images)
         regions = [
-            _region(samples[number], int(targets[number]), (sizes[number][0], sizes[number][1]), images, number)
-            for number in range(len(images))
+            _region(samples[number], int(targets[number]), tuple(sizes[number]), image, number)
+            for number, image in enumerate(images)
         ]
         judged = [number for number, region in enumerate(regions) if region is not None]
         values = torch.full((len(images),), torch.nan, dtype=torch.float32)
         if judged:
-            rows = targets.to(images.device)[judged]
             logits = Predict(predict, gives_logits=self.activation is not None)
-
-            def score(some: Tensor) -> Tensor:
-                return class_scores(logits(some), rows, self.activation).float()
-
-            before = score(images[judged].clone()) if scores is None else scores.to(images.device)[judged].float()
-            pairs = [(images[number], region) for number, region in enumerate(regions) if region is not None]
-            values[judged] = (before - score(torch.stack([self._changed(*pair) for pair in pairs]))).cpu()
+            plain = [images[number] for number in judged]
+            pairs = zip(images, regions, strict=True)
+            changed = [self._changed(image, region) for image, region in pairs if region is not None]
+            given = self._scores(logits, plain, targets[judged]) if scores is None else scores[judged].float().cpu()
+            values[judged] = given - self._scores(logits, changed, targets[judged])
         self.last_values = values
         counted = torch.isfinite(values)
         self._increase(f"{self.state}_sum", values.nan_to_num(0.0, 0.0, 0.0).sum())
         self._increase(f"{self.state}_total", counted.sum())
         self._increase(f"{self.state}_skipped", (~counted).sum())
+
+    def _scores(self, logits: Predict, images: Sequence[Tensor], targets: Tensor) -> Tensor:
+        """Probabilities `(N,)` on the CPU: a few images at a time, those of one size together."""
+
+        def work(most: int) -> Tensor:
+            found, begin = [], 0
+            while begin < len(images):
+                end = begin + 1
+                while end < min(begin + most, len(images)) and images[end].shape == images[begin].shape:
+                    end += 1
+                output = logits(torch.stack(list(images[begin:end])))
+                rows = targets[begin:end].to(output.device)
+                found.append(class_scores(output, rows, self.activation).float().cpu())
+                begin = end
+            return torch.cat(found)
+
+        size = (images[0].shape[-2], images[0].shape[-1])
+        return self._limit.run(work, default_batch_size(images[0].device, size))
 
     def compute(self) -> Tensor:
         """Returns the mean loss of probability; NaN where no sample counted."""
@@ -202,17 +218,17 @@ class BackgroundReliance(RelianceMetric):
     _changed = staticmethod(without_background)
 
 
-def _region(sample: Objects | None, target: int, size: tuple[int, int], images: Tensor, number: int) -> Tensor | None:
-    """The pixels of the objects of a class in the squashed image, `(H, W)` bool; `None` where there is none."""
+def _region(sample: Objects | None, target: int, size: tuple[int, ...], image: Tensor, number: int) -> Tensor | None:
+    """The pixels of the objects of a class in an image, `(H, W)` bool; `None` where there is none. Boxes refer to `size`."""
     found: ClassObjects | None = None
     if sample is not None and not is_empty(sample):
-        found = class_objects(sample, target, size, f"sample {number} of argument `objects`")
+        found = class_objects(sample, target, (size[0], size[1]), f"sample {number} of argument `objects`")
     if found is None:
         return None
     boxes = found.boxes if found.masks is None else mask_boxes(found.masks)
     if found.masks is not None:
         size = (found.masks.shape[1], found.masks.shape[2])
-    height, width = images.shape[-2:]
+    height, width = image.shape[-2:]
     scale = torch.tensor([width / size[1], height / size[0]]).repeat(2)
-    region = boxes_to_mask(boxes.cpu().float() * scale, (height, width)).to(images.device)
+    region = boxes_to_mask(boxes.cpu().float() * scale, (height, width)).to(image.device)
     return region if region.any() else None

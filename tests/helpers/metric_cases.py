@@ -9,10 +9,12 @@ from scipy.integrate import trapezoid
 
 from sess_lightning.metrics import (
     AttentionIoU,
+    BackgroundReliance,
     DeletionAUC,
     EnergyPointingGame,
     InsertionAUC,
     MaxBoxAccuracy,
+    ObjectReliance,
     PixelAveragePrecision,
     PointingGame,
     RelevanceRankAccuracy,
@@ -241,6 +243,26 @@ def drift(kwargs):
     return np.mean([1 - (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum()) for a, b in pairs])
 
 
+def reliance(kwargs, part):
+    """Probability that is lost where boxes, or all but them, are painted over; a ring of one pixel around them."""
+    lost = []
+    rows = zip(kwargs["images"].double().numpy(), kwargs["targets"].tolist(), kwargs["objects"], strict=True)
+    for image, target, objects in rows:
+        chosen = (objects["labels"] == target).numpy()
+        if not chosen.any():
+            continue
+        masks = objects["masks"].numpy() if "masks" in objects else [box_mask(b) for b in objects["boxes"].numpy()]
+        inside = np.any([np.outer(one.any(1), one.any(0)) for one in np.asarray(masks)[chosen]], axis=0)
+        wide = np.pad(inside, 1)
+        near = np.any([wide[i : i + HEIGHT, j : j + WIDTH] for i in range(3) for j in range(3)], axis=0)
+        around = image[:, near & ~inside].mean(1)[:, None, None]
+        changed = np.where(inside, around, image) if part == "object" else np.where(inside, image, 0)
+        odds = [np.exp(kwargs["predict"](torch.from_numpy(one)[None])[0].numpy()) for one in (image, changed)]
+        before, after = (one[target] / one.sum() for one in odds)
+        lost.append(before - after)
+    return np.mean(lost)
+
+
 @dataclass(frozen=True)
 class Case:
     """A metric, the keywords it takes, an independent reference of its value, and which way is better."""
@@ -257,6 +279,7 @@ class Case:
 
 CURVE = ("predict", "images", "saliency", "targets")
 PLACES = ("saliency", "targets", "objects")
+RELIED = ("predict", "images", "targets", "objects")
 CASES = {
     "insertion": Case(
         lambda: InsertionAUC(STEPS, blur_kernel_size=KERNEL, blur_sigma=SIGMA),
@@ -271,6 +294,12 @@ CASES = {
     "rank": Case(RelevanceRankAccuracy, PLACES, rank_accuracy),
     "attention_iou": Case(AttentionIoU, PLACES, attention_iou),
     "pixel_precision": Case(lambda: PixelAveragePrecision(THRESHOLDS), PLACES, pixel_precision),
+    "object_reliance": Case(
+        ObjectReliance, RELIED, lambda k: reliance(k, "object"), higher_is_better=None, lowest=-1.0
+    ),
+    "background_reliance": Case(
+        BackgroundReliance, RELIED, lambda k: reliance(k, "background"), higher_is_better=None, lowest=-1.0
+    ),
     "drift": Case(SaliencyDrift, ("saliency", "previous"), drift, higher_is_better=None),
 }
 
