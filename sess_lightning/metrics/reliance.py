@@ -219,7 +219,7 @@ class BackgroundReliance(RelianceMetric):
 
 
 def _region(sample: Objects | None, target: int, size: tuple[int, ...], image: Tensor, number: int) -> Tensor | None:
-    """The pixels of the objects of a class in an image, `(H, W)` bool; `None` where there is none. Boxes refer to `size`."""
+    """The pixels of the objects of a class in an image, `(H, W)` bool; `None` where there is none."""
     found: ClassObjects | None = None
     if sample is not None and not is_empty(sample):
         found = class_objects(sample, target, (size[0], size[1]), f"sample {number} of argument `objects`")
