@@ -59,4 +59,4 @@ def test_everything_comes_back(tmp_path):
                 answer = fetch(address, "custom_scalars/scalars", run=run, tag=pattern)
                 assert answer["regex_valid"]
                 (points,) = answer["tag_to_events"].values()
-                assert len(points) == EPOCHS - ("drift" in tag)  # which compares two validations
+                assert len(points) == EPOCHS - ("drift" in pattern)  # which compares two validations
