@@ -109,7 +109,7 @@ def damage(record, file, content=b"{"):
     (record / file).write_bytes(content)
 
 
-@pytest.mark.parametrize("file", ["record.json", "validations.jsonl", "maps/000001.json"])
+@pytest.mark.parametrize("file", ["record.json", "validations.jsonl"])
 def test_a_damaged_record_is_named_and_the_others_are_shown(runs, report, tmp_path, file):
     broken = runs / "version_0" / "sess_record"
     damage(broken, file, b"\xff\n")
@@ -120,6 +120,17 @@ def test_a_damaged_record_is_named_and_the_others_are_shown(runs, report, tmp_pa
     assert err.count("\n") == 1
     wrong = shown(tmp_path / "report.html")
     assert [name for name, error in wrong.items() if error] == ["version_0/sess_record"]
+
+
+def test_maps_that_cannot_be_read_cost_their_validation_alone(runs, report, tmp_path):
+    damage(runs / "version_0" / "sess_record", "maps/000001.json", b"\xff\n")
+    code, _, err = report(runs)
+    assert (code, err) == (0, "")
+    assert not any(shown(tmp_path / "report.html").values())
+    data = re.search(r'id="sess-data">(.*?)</script>', (tmp_path / "report.html").read_text(), re.DOTALL).group(1)
+    missing = {run["name"]: run["missing"] for run in json.loads(data)["runs"]}
+    assert list(missing.pop("version_0/sess_record")) == ["1"]
+    assert not any(missing.values())
 
 
 def test_where_all_are_damaged_nothing_is_written(runs, report, tmp_path):
