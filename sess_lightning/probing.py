@@ -74,6 +74,11 @@ def probe(model: nn.Module, forward_context: AbstractContextManager | None = Non
             raise
 
 
+def is_probed(model: nn.Module) -> bool:
+    """Whether this thread is inside a probe of this module."""
+    return _users.get(model) == threading.get_ident()
+
+
 def hookable(model: nn.Module) -> list[nn.Module]:
     """The modules of a model that take hooks: scripted ones do not.
 

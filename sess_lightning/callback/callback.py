@@ -21,9 +21,10 @@ from sess_lightning.callback.explainer import Explained, TargetRule, on_layer
 from sess_lightning.callback.forward_view import ForwardFn
 from sess_lightning.callback.keys import EVOLUTION, build_metrics, with_standing_metrics
 from sess_lightning.callback.monitors import check_names, monitors_of, possible_intervals, possible_names
+from sess_lightning.callback.notable import checked_follow
+from sess_lightning.callback.notable_work import NotableWork
 from sess_lightning.callback.sample_checks import checked_bands
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_empty_loaders, refuse_sharding
-from sess_lightning.callback.validation import ValidationWork
 from sess_lightning.callback.watched_photos import PhotoArgument
 from sess_lightning.checks import check_choice
 from sess_lightning.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
@@ -33,7 +34,7 @@ from sess_lightning.samples import Samples
 from sess_lightning.sess import SESS
 
 
-class SESSCallback(ValidationWork):
+class SESSCallback(NotableWork):
     """Draws saliency maps to TensorBoard and logs insertion, deletion and pointing accuracy during validation.
 
     The same few validation samples are explained in every validation, on the trainer's own device. Training with and
@@ -68,6 +69,8 @@ class SESSCallback(ValidationWork):
     | tag | what | when |
     |---|---|---|
     | `sess/maps` | a row per sample: image, base map, SESS map; if misclassified, SESS of the prediction | validation |
+    | `sess/worst` | with `follow`: samples with the highest loss of all, as in `sess/maps` | validation |
+    | `sess/new_errors` | with `follow`: samples that were right one validation before, as in `sess/maps` | validation |
     | `sess/curves` | mean insertion and deletion curves | validation |
     | `sess/pointing_per_class` | pointing accuracy by class, if there are two | validation |
     | `sess/evolution` | filmstrip over the epochs; PNG and GIF of it in the log folder or `save_dir` | end of `fit` |
@@ -139,6 +142,11 @@ class SESSCallback(ValidationWork):
             viewer, and as the number of such sentences. True, as that is what people watch saliency for.
         groups: key of the batch, or of its detection targets, under which each sample's group is (a name or number), to
             be told where the network is right in one group and not in another. `None`: there are none.
+        follow: kinds of samples that are shown: `"random"`, which the numbers are measured on, always; `"worst"`, the
+            `num_images` samples with the highest loss of their label in the whole validation; `"new_errors"`, as many
+            of those that are wrong now and were right one validation before (known by their pixels), the highest loss
+            first. The logits of the validation's own steps are read, so no forward is added to them; what is found is
+            explained behind all else, in what `max_seconds` leaves. No number is measured on them. Of batches only.
 
     Attributes:
         last_result: `Explained` of the first watched loader in the last validation, on the CPU: copies. `None` where
@@ -191,6 +199,7 @@ class SESSCallback(ValidationWork):
         record: bool = True,
         alarm: bool = True,
         groups: str | None = None,
+        follow: str | Sequence[str] = ("random",),
     ) -> None:
         for name, value, least in (
             ("num_samples", num_samples, 1), ("num_images", num_images, 0), ("every_n_epochs", every_n_epochs, 1)
@@ -225,6 +234,12 @@ class SESSCallback(ValidationWork):
         self.intervals = intervals
         self.bands = checked_bands(bands)
         self.photos, self.class_names, self.record = photos, class_names, record
+        self.follow = checked_follow(follow)
+        if len(self.follow) > 1 and photos is not None and dataloaders is None:
+            raise ValueError(
+                f"Expected argument `follow` to be ('random',) where photos alone are watched, but got {self.follow}: "
+                "the other kinds are found in validation batches. Name with dataloaders= which to watch beside them."
+            )
         self._given_names = given_class_names(class_names)
         self._start()
 
@@ -274,6 +289,7 @@ class SESSCallback(ValidationWork):
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let go of the module, and give paused monitors their settings back."""
+        self._let_go()
         self._view = None
         self._pause.end()
 
@@ -286,6 +302,7 @@ class SESSCallback(ValidationWork):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the evolution up to the failure; an error here only warns, so the run ends with its own exception."""
+        self._stop_listening()
         self._pause.end()
         try:
             self.reporter.close(trainer)
@@ -314,11 +331,13 @@ class SESSCallback(ValidationWork):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._capture(batch, batch_idx, dataloader_idx)
+        self._listen(trainer, pl_module, batch, dataloader_idx)
 
     def on_test_batch_start(  # noqa: D102
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         self._capture(batch, batch_idx, dataloader_idx)
+        self._listen(trainer, pl_module, batch, dataloader_idx)
 
     def on_validation_batch_end(  # noqa: D102
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,

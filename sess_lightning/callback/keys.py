@@ -228,7 +228,18 @@ INTERVALS = Tag(
 
 WARNINGS = Tag(name="alarms", what="what the network looks at instead of objects, as text", when="where it does")
 
-TAGS = (MAPS, CURVES, POINTING_PER_CLASS, EVOLUTION, RUN, INTERVALS, WARNINGS)
+WORST = Tag(
+    name="worst",
+    what="with `follow`: samples with the highest loss of all, as in `sess/maps`",
+    when="validation",
+)
+NEW_ERRORS = Tag(
+    name="new_errors",
+    what="with `follow`: samples that were right one validation before, as in `sess/maps`",
+    when="validation",
+)
+
+TAGS = (MAPS, WORST, NEW_ERRORS, CURVES, POINTING_PER_CLASS, EVOLUTION, RUN, INTERVALS, WARNINGS)
 """All tags, in the order of tables."""
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
@@ -29,6 +30,7 @@ from sess_lightning.callback.keys import (
     full_name,
 )
 from sess_lightning.callback.loggers import log_report
+from sess_lightning.callback.notable import NEW_ERRORS, RANDOM, WORST, Notable
 from sess_lightning.callback.reporter import Reporter, Settings
 from sess_lightning.callback.run_text import in_one_line
 from sess_lightning.callback.sample_rows import picture_of
@@ -43,11 +45,19 @@ from sess_lightning.viewer.record import (
     RecordSample,
     RecordWriter,
     claim_folders,
+    sample_id,
     versioned,
 )
 from sess_lightning.viewer.report import write_report
 from sess_lightning.viewer.tiles import jpeg, tile
 
+MOST_NOTABLE = 4
+"""Samples of each other kind that a validation records beside the random ones: together at most a third of 32."""
+
+MOST_NOTABLE_EVER = 256
+"""Of these, how many a record holds: each has its image in it, and in the report."""
+
+_WORDS = {WORST: "worst", NEW_ERRORS: "new_error"}
 _COLUMNS = [before + key.name for key in (INSERTION, DELETION) for before in ("", BASE)]
 _COLUMNS += [key.name for key in (OBJECT_RELIANCE, BACKGROUND_RELIANCE)]
 
@@ -80,6 +90,8 @@ class Recorder:
         self._version = 0
         self._parts: dict[str, list[RecordRow] | None] = {}  # of this validation, by suffix; None where it failed
         self._samples: dict[tuple[Any, ...], RecordSample] = {}  # those received, by suffix, id and place
+        # Of the random samples, by suffix and id: another row of the same image is the same sample.
+        self._keys: dict[str, dict[str, Hashable]] = defaultdict(dict)
         self._folders: dict[str, Path] = {}
         self._writers: dict[str, RecordWriter] = {}
         self._read: dict[Path, Record] = {}  # as the page read them last: the next time only new lines are read
@@ -134,6 +146,8 @@ class Recorder:
             if suffix not in self._writers:
                 about = {**self._about(trainer, tracker, suffix, settings), "no_skill": _no_skill(rows)}
                 self._writers[suffix] = RecordWriter(self._folders[suffix], about)
+            if tracker.notable is not None:
+                rows = self._with_notable(rows, tracker, tracker.notable, suffix)
             self._writers[suffix].prepare(rows, trainer.current_epoch, trainer.global_step)
 
     def append(
@@ -180,24 +194,41 @@ class Recorder:
     def _rows(self, tracker: LoaderTracker) -> list[RecordRow]:
         found = tracker.found.part(0, tracker.selection.share(MOST_SAMPLES))
         columns = {name: values for name, values in tracker.values.items() if name in _COLUMNS}
-        second = second_classes(found.targets, found.labels, found.predictions).tolist()
         rows = []
         for i in range(len(found)):
-            maps = {"sess": found.maps[i], "base": found.base_maps[i] if found.base_maps else None}
-            maps["second"] = found.second_maps[i]
-            values = _values(found, i) | {name: round(column[i], 5) for name, column in columns.items()}
-            values["second"] = second[i] if maps["second"] is not None else None
-            rows.append(
-                RecordRow(
-                    id=tracker.sample_id(i),
-                    key=found.places[i],
-                    sample=None if i < tracker.pictured else self._sample(tracker, found, i),
-                    values=values,
-                    tiles={kind: tile(one, KINDS[kind]) for kind, one in maps.items() if one is not None},
-                    scores=found.patch_scores[i].tolist(),
-                )
-            )
+            sample = None if i < tracker.pictured else self._sample(tracker, found, i)
+            row = _row(found, i, tracker.sample_id(i), found.places[i], sample)
+            row.values |= {name: round(column[i], 5) for name, column in columns.items()}
+            rows.append(row)
         return rows
+
+    def _with_notable(
+        self, rows: Sequence[RecordRow], tracker: LoaderTracker, notable: Notable, suffix: str
+    ) -> list[RecordRow]:
+        """Say of every sample of which kinds it is, and add those that are not among the random ones."""
+        by_id: dict[str, RecordRow] = {}
+        keys, writer = self._keys[suffix], self._writers[suffix]
+        for row in rows:
+            row.values["kind"] = RANDOM
+            keys[row.id] = row.key
+            by_id.setdefault(row.id, row)
+        added = []
+        for kind, found in notable.found.items():
+            for i in range(min(len(found), MOST_NOTABLE)):
+                name = sample_id(found.images[i])
+                if name in by_id:
+                    if _WORDS[kind] not in by_id[name].values["kind"].split():
+                        by_id[name].values["kind"] += f" {_WORDS[kind]}"
+                    continue
+                key = keys.get(name, NEW_ERRORS)  # the same for all: a row has pixels that no other has
+                known = writer.knows(name, key)
+                if not known and len(writer) >= MOST_SAMPLES + MOST_NOTABLE_EVER:
+                    continue
+                row = _row(found, i, name, key, None if known else self._sample(tracker, found, i))
+                row.values["kind"] = _WORDS[kind]
+                by_id[name] = row
+                added.append(row)
+        return [*rows, *added]
 
     def _sample(self, tracker: LoaderTracker, found: Explained, i: int) -> RecordSample:
         rank, batch, position = found.places[i]
@@ -270,6 +301,20 @@ class Recorder:
             self._failed = True
             told = "".join(traceback.format_exception_only(error)).strip().rpartition("\n")[2]
             rank_zero_warn(f"SESSCallback could not write {what}. Further failures are not told. {told}")
+
+
+def _row(found: Explained, i: int, name: str, key: Hashable, sample: RecordSample | None) -> RecordRow:
+    maps = {"sess": found.maps[i], "base": found.base_maps[i] if found.base_maps else None}
+    maps["second"] = found.second_maps[i]
+    classes = second_classes(found.targets[i : i + 1], found.labels[i : i + 1], found.predictions[i : i + 1])
+    return RecordRow(
+        id=name,
+        key=key,
+        sample=sample,
+        values=_values(found, i) | {"second": int(classes) if maps["second"] is not None else None},
+        tiles={kind: tile(one, KINDS[kind]) for kind, one in maps.items() if one is not None},
+        scores=found.patch_scores[i].tolist(),
+    )
 
 
 def _values(found: Explained, i: int) -> dict[str, Any]:

@@ -18,14 +18,17 @@ from sess_lightning.callback.keys import (
     INTERVALS,
     KEYS,
     MAPS,
+    NEW_ERRORS,
     POINTING_PER_CLASS,
     RUN,
     WARNINGS,
+    WORST,
     Tag,
     full_name,
     metric_charts,
 )
 from sess_lightning.callback.loggers import log_folder, log_image, log_layout, log_text
+from sess_lightning.callback.notable import Notable
 from sess_lightning.callback.run_text import run_text
 from sess_lightning.callback.sample_rows import DisplayOptions, draw_grid, map_rows
 from sess_lightning.callback.sample_values import as_table, in_short
@@ -76,7 +79,7 @@ class Reporter:
         self._evolutions: dict[str, Evolution] = defaultdict(Evolution)
         self._unable: dict[str, str] = {}  # kinds of loggers that cannot show pictures, and the first one's tag
         self._shown = False  # a picture, in some logger
-        self._patterns: dict[str, str] = {}  # of the names of files in `save_dir`, by suffix
+        self._patterns: dict[str, str] = {}  # of the names of files in `save_dir`, by tag
         self._undrawn, self._drew = every_n_epochs - 1, False  # validations since the last one drawn: the first is due
 
     def begin(self) -> None:
@@ -143,6 +146,7 @@ class Reporter:
         found = interleaved([one for one, _ in tracker.shown]).part(0, self.num_images)
         if draws and len(found):
             self._draw_maps(trainer, found, suffix, display, in_short(tracker.intervals))
+            self._draw_notable(trainer, tracker.notable or Notable(), suffix, display)
             self._draw_numbers(trainer, curves, outcomes if tracker.hit_rule.measured else [], suffix, display)
 
     def close(self, trainer: pl.Trainer) -> None:
@@ -181,16 +185,29 @@ class Reporter:
     def _draw_maps(
         self, trainer: pl.Trainer, found: Explained, suffix: str, display: DisplayOptions, numbers: str
     ) -> None:
+        self._draw_grid(trainer, MAPS, found, suffix, display, numbers)
+        if trainer.state.fn == "fit":
+            epoch, step = trainer.current_epoch, trainer.global_step
+            self._evolutions[suffix].add(epoch, step, found.places, map_rows(found, display))
+
+    def _draw_notable(self, trainer: pl.Trainer, notable: Notable, suffix: str, display: DisplayOptions) -> None:
+        for tag in (WORST, NEW_ERRORS):
+            losses = notable.losses.get(tag.name)
+            if losses:
+                text = f"loss {losses[0]:.2f}" + (f" to {losses[-1]:.2f}" if len(losses) > 1 else "")
+                self._draw_grid(trainer, tag, notable.found[tag.name], suffix, display, text)
+
+    def _draw_grid(
+        self, trainer: pl.Trainer, kind: Tag, found: Explained, suffix: str, display: DisplayOptions, numbers: str
+    ) -> None:
         epoch, step = trainer.current_epoch, trainer.global_step
         grid = draw_grid(found, display, DOT.join(filter(None, [f"epoch {epoch}", f"step {step}", numbers])))
-        tag = self._show(trainer, MAPS, suffix, grid)
+        tag = self._show(trainer, kind, suffix, grid)
         if self.save_dir is not None:
             folder = Path(self.save_dir) / tag.replace("/", "_")
-            if suffix not in self._patterns:
-                self._patterns[suffix] = file_pattern(folder, trainer.state.fn.value if trainer.state.fn else "fit")
-            save_validation(folder, self._patterns[suffix].format(step), grid, found)
-        if trainer.state.fn == "fit":
-            self._evolutions[suffix].add(epoch, step, found.places, map_rows(found, display))
+            if tag not in self._patterns:
+                self._patterns[tag] = file_pattern(folder, trainer.state.fn.value if trainer.state.fn else "fit")
+            save_validation(folder, self._patterns[tag].format(step), grid, found)
 
     def _draw_numbers(
         self,

@@ -34,6 +34,7 @@ from sess_lightning.callback.keys import (
     differences,
     key_name,
 )
+from sess_lightning.callback.notable import Notable
 from sess_lightning.callback.pace import Pace
 from sess_lightning.callback.sample_checks import BoxNotes
 from sess_lightning.callback.sample_values import Columns, Intervals, SampleValues, intervals_of, joined
@@ -94,6 +95,7 @@ class LoaderTracker:
         groups: of each followed sample, with `groups=`.
         alarms: what is wrong in this validation; after `compute`.
         shown: what the reporter draws of this validation, by process.
+        notable: samples shown beside those followed, on rank 0; `None` where none are looked for.
         pictured: of the first so many samples rank 0 has what the record holds of them once.
         rank: rank of this process.
         unfit: what to tell about metrics whose value cannot be logged, a sentence by kind.
@@ -123,6 +125,7 @@ class LoaderTracker:
         self.class_names = FoundNames()
         self.photo_names: Sequence[str] | None = None
         self.shown: list[Any] = []
+        self.notable: Notable | None = None
         self.unfit: dict[str, str] = {}
         self.pictured = 0
         self.rank = rank
@@ -157,6 +160,7 @@ class LoaderTracker:
         self.intervals: Intervals = {}
         self.alarms: list[Alarm] = []
         self.shown = []
+        self.notable = None
         self.seconds = 0.0
         self.pace.begin()
         for collection in self._metrics.values():

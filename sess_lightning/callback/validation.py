@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from itertools import groupby
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -23,6 +24,7 @@ from sess_lightning.callback.keys import PHOTOS, PHOTOS_PART, SECONDS, VALID_FRA
 from sess_lightning.callback.loaders import ends_here, evaluation_loaders
 from sess_lightning.callback.logged_value import log_value
 from sess_lightning.callback.monitors import check_batches, check_values, monitors_of
+from sess_lightning.callback.notable import NotablePart
 from sess_lightning.callback.recording import RecordPart
 from sess_lightning.callback.reporter import Settings, Shown
 from sess_lightning.callback.run_text import sess_settings, settings_of
@@ -32,11 +34,20 @@ from sess_lightning.forwarding import model_logits
 from sess_lightning.metrics.perturbation_metric import PerturbationMetric
 from sess_lightning.probing import default_batch_size, probe
 from sess_lightning.render import drawn_channels, normalization_misfit
+from sess_lightning.samples import Samples
 from sess_lightning.sess import SESS
 from sess_lightning.sess.diagnosis import why_constant
 
-Part = tuple[Measured, Shown, RecordPart]
 _CHECKED_IMAGES = 16  # for their normalisation: one may be all bright or all dark
+
+
+class Part(NamedTuple):
+    """What one process tells the others of one loader."""
+
+    measured: Measured
+    shown: Shown
+    recorded: RecordPart
+    notable: NotablePart | None = None
 
 
 class ValidationWork(SampleFollowing):
@@ -119,16 +130,21 @@ class ValidationWork(SampleFollowing):
         if self._watch is not None and tracker.photo_names is not None:
             self._watch.check_outputs(given, model, samples.images[0])
 
+        found, squashed = self._explained(given, model, samples, second)
+        # A copy, as a metric may need the images again and a model may write to its input.
+        with self._cost.timed(METRICS):
+            tracker.update(lambda images: model_logits(model, images.clone()), found, squashed, numbers)
+
+    def _explained(self, given: SESS, model: nn.Module, samples: Samples, second: int) -> tuple[Explained, Tensor]:
+        """The results of samples on the model's device, and the images squashed: see `Explainer`."""
+
         def work(batch_size: int) -> tuple[Explained, Tensor]:
             sess = copy(given)
             sess.batch_size = batch_size
             return Explainer(sess, self.compare_base, self.target, self._cost)(model, samples, second)
 
-        size = given.batch_size or default_batch_size(device, given.window_for(list(samples.images)))
-        found, squashed = self._limit.run(work, size)
-        # A copy, as a metric may need the images again and a model may write to its input.
-        with self._cost.timed(METRICS):
-            tracker.update(lambda images: model_logits(model, images.clone()), found, squashed, numbers)
+        images = list(samples.images)
+        return self._limit.run(work, given.batch_size or default_batch_size(images[0].device, given.window_for(images)))
 
     def _finish(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Exchange what was measured, compute, draw and log it. Collective call.
@@ -187,7 +203,7 @@ class ValidationWork(SampleFollowing):
         for number, tracker in self._trackers.items():
             with tracker.timed(), self._cost.timed(DRAWING):
                 recorded = self.recorder.share(tracker)
-            parts[number] = tracker.measured(world_size), self.reporter.share(tracker), recorded
+            parts[number] = Part(tracker.measured(world_size), self.reporter.share(tracker), recorded)
         return parts
 
     def _values(

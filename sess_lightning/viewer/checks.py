@@ -13,6 +13,9 @@ Check = Callable[[Any], bool]
 MOST_DEEP = 32
 """Lists and objects in one another: `json` itself fails at some depth, which depends on who calls it."""
 
+SAMPLE_KINDS = {"random", "worst", "new_error"}
+"""Why a sample is shown; one may be of several kinds, with a space between."""
+
 _MOST_WHOLE = 2**53  # whole numbers above are others in a browser
 _MOST_SIDE = 1_000_000  # pixels of a sample
 _MOST_TILE = 4096  # pixels of a tile and of its place
@@ -79,6 +82,9 @@ def _wrong_in_columns(columns: Mapping[str, Any], count: int) -> Iterator[str]:
         elif name in ("peak", "base_peak"):
             if not all(one is None or _are(one, _is_number, 2) for one in column):
                 yield f"has a column {name!r} with other than two numbers or null"
+        elif name == "kind":
+            if not all(_is_text(one) and one and set(one.split(" ")) <= SAMPLE_KINDS for one in column):
+                yield f"has a column 'kind' with other than {', '.join(sorted(SAMPLE_KINDS))}"
         elif not all(one is None or isinstance(one, bool) or _is_number(one) for one in column):
             yield f"has a column {name[:100]!r} with other than numbers, true, false and null"
 

@@ -109,6 +109,14 @@ class RecordWriter:
             self._content, self._described = known, len(known["samples"])
             self._number = 1 + max((line["number"] for line in _lines(folder)), default=-1)
 
+    def __len__(self) -> int:
+        """Returns how many samples the record has."""
+        return len(self._content["samples"])
+
+    def knows(self, name: str, key: Hashable) -> bool:
+        """Whether a row of this id and key needs no sample."""
+        return (name, key) in self._numbers
+
     def begin(self) -> None:
         """Start a validation: one that was prepared and got no line, as its numbers failed, has none any more."""
         self._pending = None
@@ -258,9 +266,22 @@ def _follows(folder: Path, rows: Sequence[RecordRow]) -> bool:
         return False
     windows = {one["id"]: known["windows"][one["windows"]] for one in known["samples"]}
     same = all(row.sample is None or windows.get(row.id, row.sample.windows) == row.sample.windows for row in rows)
-    first = {name for name in windows if "-" not in name}
+    first = {name for name in _random_ids(folder, known) if "-" not in name}
     ids = {row.id for row in rows}
     return same and (ids <= first or first <= ids)
+
+
+def _random_ids(folder: Path, known: Mapping[str, Any]) -> Iterator[str]:
+    """The ids of the samples that are followed: not those that were only the worst, say, of some validation."""
+    random: set[int] = set()
+    others: set[int] = set()
+    for line in _lines(folder):
+        try:
+            for number, kinds in zip(line["samples"]["sample"], line["samples"]["kind"], strict=True):
+                (random if "random" in kinds.split() else others).add(number)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            continue  # no kinds: all are random; or a line that readers refuse
+    return (one["id"] for number, one in enumerate(known["samples"]) if number not in others - random)
 
 
 def _lines(folder: Path) -> Iterator[dict[str, Any]]:
