@@ -80,8 +80,8 @@ def fingerprints(images: Tensor | Sequence[Tensor]) -> list[int]:
 
     A few hundred pixels on a grid, since all of them would have to be read for every sample of every validation.
     """
-    grids = [_grid(images)] if isinstance(images, Tensor) else [_grid(image[None]) for image in images]
-    return [hash((tuple(grid.shape[1:]), row.tobytes())) for grid in grids for row in grid.numpy()]
+    batches = [images] if isinstance(images, Tensor) else [image[None] for image in images]
+    return [hash((tuple(batch.shape[1:]), row.tobytes())) for batch in batches for row in _grid(batch).numpy()]
 
 
 def _grid(images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ SAMPLE = {"id", "image", "width", "height", "name", "label", "boxes", "outlines"
 LINE = {"number", "epoch", "step", "time", "values", "intervals", "alarms", "samples", "maps", "scores"}
 ALWAYS = {"sample", "target", "prediction", "score", "hit", "valid", "drift", "peak", "second"}
 BASE = {"base_hit", "base_valid", "base_peak"}
+SHOWN_AS = {"random", "worst", "new_error"}
 AREAS = {f"{base}{name}_auc" for base in ("", "base_") for name in ("insertion", "deletion")}
 RELIANCE = {"object_reliance", "background_reliance"}
 
@@ -104,8 +105,10 @@ def check_line(folder, record, line):
         assert value is None or math.isfinite(value)
     assert all(len(one) == 3 for one in line["intervals"].values())
     columns = line["samples"]
-    assert ALWAYS <= columns.keys() <= ALWAYS | BASE | AREAS | RELIANCE
+    assert ALWAYS <= columns.keys() <= ALWAYS | BASE | AREAS | RELIANCE | {"kind"}
     assert {len(column) for column in columns.values()} <= {len(columns["sample"])}
+    assert all(kind and set(kind.split(" ")) <= SHOWN_AS for kind in columns.get("kind", []))
+    assert len(set(columns["sample"])) == len(columns["sample"])
     samples = [record["samples"][number] for number in columns["sample"]]
     for name, kinds in {"hit": (bool, type(None)), "valid": bool, "target": int, "prediction": int}.items():
         for one in (name, f"base_{name}"):
