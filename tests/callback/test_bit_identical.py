@@ -2,6 +2,7 @@
 
 import random
 from itertools import combinations, product
+from pathlib import Path
 from typing import NamedTuple
 
 import lightning.pytorch as pl
@@ -30,6 +31,7 @@ class Case(NamedTuple):
     compiled: str
     workers: int
     fails: bool
+    follows: bool
 
 
 LEVELS = Case(
@@ -37,37 +39,38 @@ LEVELS = Case(
     ("batch-norm", "frozen batch-norm", "dropout", "in-place ReLU", "frozen backbone", "no_grad trunk",
      "checkpointing", "averaging before", "averaging after"),
     ("32-true", "bf16-mixed", "bf16-true"), (True, False), ("no", "module", "submodule"), (0, 2), (False, True),
+    (False, True),
 )  # fmt: skip
 
 CASES = [
-    Case("fit", "batch-norm", "32-true", True, "submodule", 2, False),
-    Case("test", "batch-norm", "bf16-true", False, "no", 0, True),
-    Case("validate", "batch-norm", "bf16-mixed", False, "module", 0, True),
-    Case("fit", "frozen batch-norm", "32-true", False, "module", 0, False),
-    Case("test", "frozen batch-norm", "bf16-mixed", True, "no", 2, True),
-    Case("validate", "frozen batch-norm", "bf16-true", False, "submodule", 0, False),
-    Case("fit", "dropout", "bf16-mixed", False, "no", 2, True),
-    Case("test", "dropout", "bf16-true", True, "submodule", 0, False),
-    Case("test", "dropout", "bf16-mixed", True, "module", 0, False),
-    Case("validate", "dropout", "32-true", True, "no", 0, False),
-    Case("fit", "in-place ReLU", "32-true", False, "no", 0, False),
-    Case("test", "in-place ReLU", "bf16-mixed", True, "submodule", 0, True),
-    Case("validate", "in-place ReLU", "bf16-true", True, "module", 2, True),
-    Case("fit", "frozen backbone", "bf16-true", False, "module", 0, False),
-    Case("test", "frozen backbone", "32-true", False, "submodule", 2, True),
-    Case("validate", "frozen backbone", "bf16-mixed", True, "no", 0, True),
-    Case("fit", "no_grad trunk", "bf16-true", False, "submodule", 2, True),
-    Case("test", "no_grad trunk", "bf16-mixed", True, "no", 0, False),
-    Case("validate", "no_grad trunk", "32-true", True, "module", 0, True),
-    Case("fit", "checkpointing", "bf16-true", True, "no", 0, True),
-    Case("test", "checkpointing", "32-true", True, "module", 0, True),
-    Case("validate", "checkpointing", "bf16-mixed", False, "submodule", 2, False),
-    Case("fit", "averaging before", "32-true", True, "module", 0, False),
-    Case("fit", "averaging before", "bf16-true", False, "no", 2, True),
-    Case("fit", "averaging before", "bf16-mixed", True, "submodule", 0, False),
-    Case("fit", "averaging after", "bf16-mixed", True, "module", 0, False),
-    Case("fit", "averaging after", "bf16-true", False, "no", 2, True),
-    Case("fit", "averaging after", "32-true", False, "submodule", 2, False),
+    Case("fit", "batch-norm", "32-true", True, "submodule", 2, False, False),
+    Case("test", "batch-norm", "bf16-true", False, "no", 0, True, False),
+    Case("validate", "batch-norm", "bf16-mixed", False, "module", 0, True, True),
+    Case("fit", "frozen batch-norm", "32-true", False, "module", 0, False, False),
+    Case("test", "frozen batch-norm", "bf16-mixed", True, "no", 2, True, True),
+    Case("validate", "frozen batch-norm", "bf16-true", False, "submodule", 0, False, False),
+    Case("fit", "dropout", "bf16-mixed", False, "no", 2, True, False),
+    Case("test", "dropout", "bf16-true", True, "submodule", 0, False, True),
+    Case("test", "dropout", "bf16-mixed", True, "module", 0, False, False),
+    Case("validate", "dropout", "32-true", True, "no", 0, False, True),
+    Case("fit", "in-place ReLU", "32-true", False, "no", 0, False, False),
+    Case("test", "in-place ReLU", "bf16-mixed", True, "submodule", 0, True, False),
+    Case("validate", "in-place ReLU", "bf16-true", True, "module", 2, True, True),
+    Case("fit", "frozen backbone", "bf16-true", False, "module", 0, False, True),
+    Case("test", "frozen backbone", "32-true", False, "submodule", 2, True, False),
+    Case("validate", "frozen backbone", "bf16-mixed", True, "no", 0, True, True),
+    Case("fit", "no_grad trunk", "bf16-true", False, "submodule", 2, True, True),
+    Case("test", "no_grad trunk", "bf16-mixed", True, "no", 0, False, False),
+    Case("validate", "no_grad trunk", "32-true", True, "module", 0, True, True),
+    Case("fit", "checkpointing", "bf16-true", True, "no", 0, True, False),
+    Case("test", "checkpointing", "32-true", True, "module", 0, True, True),
+    Case("validate", "checkpointing", "bf16-mixed", False, "submodule", 2, False, False),
+    Case("fit", "averaging before", "32-true", True, "module", 0, False, False),
+    Case("fit", "averaging before", "bf16-true", False, "no", 2, True, True),
+    Case("fit", "averaging before", "bf16-mixed", True, "submodule", 0, False, True),
+    Case("fit", "averaging after", "bf16-mixed", True, "module", 0, False, True),
+    Case("fit", "averaging after", "bf16-true", False, "no", 2, True, False),
+    Case("fit", "averaging after", "32-true", False, "submodule", 2, False, False),
 ]
 
 
@@ -179,9 +182,11 @@ def run(case, tmp_path, watched):
     pl.seed_everything(7, verbose=False)
     module = Module(case)
     model = torch.compile(module, backend="eager") if case.compiled == "module" else module
-    method = Failing(good_calls=8 if case.entry == "fit" else 1) if case.fails else GradCAM()
+    good_calls = (12 if case.follows else 8) if case.entry == "fit" else 1
+    method = Failing(good_calls) if case.fails else GradCAM()
     sess, kept = SESS(method, num_scales=2, window_size=16), str(tmp_path)  # pictures and the record are written too
-    ours = [SESSCallback(sess, num_samples=3, save_dir=kept)] if watched else []
+    follow = ("random", "worst", "new_errors") if case.follows else "random"
+    ours = [SESSCallback(sess, num_samples=3, num_images=2, save_dir=kept, follow=follow)] if watched else []
     averaging = [EMAWeightAveraging(decay=0.5)] if case.trunk.startswith("averaging") else []
     callbacks = averaging + ours if case.trunk == "averaging before" else ours + averaging
     trainer = pl.Trainer(
@@ -199,6 +204,8 @@ def run(case, tmp_path, watched):
             raise
     if watched and case.fails:
         assert method.raised
+    if watched and case.follows and not case.fails:
+        assert bool(list(Path(kept).glob("sess_worst/*.png"))) == (case.compiled != "module")
     if watched and not case.fails:
         assert trainer.callback_metrics["sess/num_samples"] == 3
     return trainer, module
