@@ -135,5 +135,6 @@ export function described(run, validation, sample) {
   if (hit[value("hit")]) parts.push(`SESS ${hit[value("hit")]}`);
   if (hit[value("base_hit")]) parts.push(`base ${hit[value("base_hit")]}`);
   if (value("valid") === false) parts.push("no valid map");
+  if (value("kind") && value("kind") !== "random") parts.push(`shown as ${run.kinds(validation, sample).join(" and ").replace("_", " ")}`);
   return `${parts.join(", ")}; epoch ${validation.epoch}`;
 }

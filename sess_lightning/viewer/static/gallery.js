@@ -101,7 +101,9 @@ export class Gallery {
   #say(run, validation, values) {
     const { sample } = validation.samples;
     const parts = [`${this.samples.length} of ${sample.length} samples`];
-    if (sample.length < run.samples.length) parts.push(`${run.samples.length - sample.length} had no time in this validation`);
+    const random = sample.filter((one) => run.isRandom(validation, one)).length;
+    if (random < sample.length) parts.push(`numbers are of the ${random} random ones`);
+    if (random < run.followed.size) parts.push(`${run.followed.size - random} had no time in this validation`);
     if (!run.samples.some((one) => one.annotated)) parts.push("no boxes came with the samples, so there are no hits and misses");
     if (!run.hasBase(validation)) parts.push("the base method alone was not compared");
     if (this.app.other && !this.app.together.size) parts.push(`${this.app.shortName(this.app.other)} follows other samples: only the numbers are laid side by side`);

@@ -25,6 +25,7 @@ export class Run {
     }
     const numbers = withMaps && new Set(withMaps);
     this.shown = validations.filter((one) => one.maps && (!numbers || numbers.has(one.number)));
+    this.followed = new Set(validations.flatMap((one) => one.samples.sample.filter((sample) => this.isRandom(one, sample))));
   }
 
   get samples() {
@@ -52,6 +53,16 @@ export class Run {
       return label === null || label < 0 ? undefined : own("prediction") === label;
     }
     return own(column);
+  }
+
+  // Why a sample is shown: random, worst, new_error; one may be several. Without the column all are random.
+  kinds(validation, sample) {
+    return (this.value(validation, sample, "kind") || "random").split(" ");
+  }
+
+  // Whether numbers were measured on it: those chosen for being hard would make them worse than they are.
+  isRandom(validation, sample) {
+    return this.kinds(validation, sample).includes("random");
   }
 
   // Whether the base method was compared in a validation.

@@ -40,9 +40,10 @@ export class SamplePage {
     const known = run.samples[sample];
     this.title.textContent = `${run.className(known.label ?? run.value(this.app.validation, sample, "target"))}`;
     this.title.title = known.name;
-    const every = Math.max(1, Math.ceil(run.shown.length / MOST_FRAMES));
-    const last = run.shown.length - 1;
-    const chosen = run.shown.filter((one, i) => i % every === 0 || i === last);
+    const there = run.shown.filter((one) => one.position.has(sample)); // the worst are others each time
+    const every = Math.max(1, Math.ceil(there.length / MOST_FRAMES));
+    const last = there.length - 1;
+    const chosen = there.filter((one, i) => i % every === 0 || i === last);
     const [width] = panelSize(known, FRAME);
     this.frames = chosen.map((validation) => {
       const canvas = el("canvas", { role: "img" });

@@ -17,6 +17,9 @@ export const FILTERS = [
   ["better", "SESS better", (run, v, i) => against(run, v, i) > 0],
   ["worse", "base better", (run, v, i) => against(run, v, i) < 0],
   ["invalid", "no valid map", (run, v, i) => run.value(v, i, "valid") === false],
+  ["random", "random", (run, v, i) => !!v.samples.kind && run.isRandom(v, i)],
+  ["highest", "worst", (run, v, i) => run.kinds(v, i).includes("worst")],
+  ["new", "new errors", (run, v, i) => run.kinds(v, i).includes("new_error")],
 ];
 
 const gain = (run, v, i) => run.value(v, i, "overall") - run.value(v, i, "base_overall");
@@ -71,12 +74,13 @@ export const MEASURES = [
   ["background_reliance", "lost without the background", Number],
 ];
 
-// By class: its mean of a measure in each validation shown, NaN where it has none.
+// By class: its mean of a measure over the random samples in each validation shown, NaN where it has none.
 export function byClass(run, measure) {
   const [, , number] = MEASURES.find(([name]) => name === measure);
   const rows = new Map();
   run.shown.forEach((validation, at) => {
     for (const sample of validation.samples.sample) {
+      if (!run.isRandom(validation, sample)) continue;
       const value = number(run.value(validation, sample, measure) ?? NaN);
       if (!Number.isFinite(value)) continue;
       const cls = classOf(run, validation, sample);

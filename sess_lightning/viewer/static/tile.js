@@ -3,6 +3,9 @@
 import { described, drawMissing, drawPanel } from "./draw.js";
 import { el } from "./dom.js";
 
+const MARKS = { worst: ["worst", "One of the highest losses of the whole validation"],
+  new_error: ["new error", "Wrong now, right one validation before"] };
+
 // Size of one panel in CSS pixels: all of one height, at most twice as wide.
 export function panelSize(sample, height) {
   return [Math.round(height * Math.min(2, Math.max(0.4, sample.width / sample.height))), Math.round(height)];
@@ -50,6 +53,7 @@ export function caption(run, validation, sample, named = true) {
     el("span", { class: "marks" },
       ...marks.map(([name, hit]) => el("span", { class: `mark ${hit ? "hit" : "miss"}`, title: `${name}: ${hit ? "hit" : "miss"}` },
         `${hit ? "○" : "✕"} ${name}`)),
+      ...run.kinds(validation, sample).filter((kind) => MARKS[kind]).map((kind) => el("span", { class: "mark", title: MARKS[kind][1] }, MARKS[kind][0])),
       value("valid") === false ? el("span", { class: "mark miss", title: "The map is constant or not finite" }, "no map") : ""),
   ];
 }
