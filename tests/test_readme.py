@@ -32,4 +32,4 @@ def test_the_keys_are_those_of_the_docstring(root):
     keys = [set(re.findall(r"^\s*\| `(sess/\w+)`", text, flags=re.MULTILINE)) for text in
             ((root / "README.md").read_text(), SESSCallback.__doc__)]  # fmt: skip
     assert keys[0] == keys[1]
-    assert len(keys[0]) == 18  # twelve numbers, seven tags, of which two are called alarms
+    assert len(keys[0]) == 20  # twelve numbers, nine tags, of which a number and a tag are called alarms

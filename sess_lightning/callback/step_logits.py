@@ -147,7 +147,7 @@ def _read(output: Any) -> Tensor | None:
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one.double().nan_to_num(), other.double().nan_to_num())
+    return one.shape == other.shape and torch.equal(one.float().nan_to_num(), other.float().nan_to_num())
 
 
 def _in_eager_code(module: nn.Module, step: Callable[..., Any]) -> list[nn.Module]:

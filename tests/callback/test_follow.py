@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from sess_lightning import SESS
 from sess_lightning.callback.notable import fingerprints, outcomes
@@ -74,6 +74,16 @@ class TestWhatIsFound:
             assert numbers(found, images) == losses.argsort(descending=True)[:3].tolist()
         shown = events(t.logger.log_dir).Tags()["images"]
         assert {f"sess/worst/dataloader_idx_{number}" for number in range(2)} <= set(shown)
+
+    def test_a_loader_of_unknown_length(self, tmp_path):
+        class Stream(IterableDataset):
+            def __iter__(self):
+                return iter(TensorDataset(*data()))
+
+        callback = ours(tmp_path)
+        reference = Reference(*data())
+        trainer(tmp_path, reference, callback).fit(CallingModule(), loader(count=16), DataLoader(Stream(), 4))
+        assert_as_the_plain_loop(callback, reference)
 
     def test_unknown_labels_have_no_loss(self, tmp_path):
         images, labels = data()

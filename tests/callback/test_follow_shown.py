@@ -3,6 +3,7 @@
 import warnings
 import weakref
 
+import jsonargparse
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
@@ -198,6 +199,14 @@ class TestTheArgument:
     def test_what_is_taken(self, follow):
         kinds = (follow,) if isinstance(follow, str) else tuple(dict.fromkeys(follow))
         assert SESSCallback(follow=follow).follow == kinds
+
+    def test_in_yaml(self, tmp_path):
+        parser = jsonargparse.ArgumentParser()
+        parser.add_argument("--config", action="config")
+        parser.add_class_arguments(SESSCallback, "watch")
+        (tmp_path / "config.yaml").write_text("watch:\n  follow: [random, worst]\n")
+        arguments = parser.parse_args([f"--config={tmp_path / 'config.yaml'}"])
+        assert parser.instantiate_classes(arguments).watch.follow == ("random", "worst")
 
     def test_photos_alone_have_no_batches(self):
         with pytest.raises(ValueError, match=r"`follow`.*photos alone.*dataloaders="):

@@ -83,7 +83,9 @@ def test_a_fit_logs_all_of_them_and_nothing_else(tmp_path, more):
     assert {tag.removeprefix("sess/") for tag in board.Tags()["scalars"] if "sess" in tag} == expected
     shown = {*board.Tags()["images"], *(tag for tag in board.Tags()["tensors"] if "custom" not in tag)}
     named = {tag.removesuffix("/text_summary") for tag in shown}
-    assert named | {"sess/alarms"} == {f"sess/{tag.name}" for tag in TAGS}  # an alarm is told where there is one
+    elsewhere = {"sess/alarms", "sess/worst", "sess/new_errors"}  # told where there is one; with `follow`
+    assert named | elsewhere == {f"sess/{tag.name}" for tag in TAGS}
+    assert not named & {"sess/worst", "sess/new_errors"}
 
 
 def test_relevance_gain_by_name():

@@ -125,6 +125,28 @@ def test_work_that_fails_at_random_on_one_process(pair, scene, faulty):
     assert first["lines"] == 30 - first["told"] - unrecorded
 
 
+@needs_gloo
+@pytest.mark.parametrize("case", ["self(x) 4", "self.net(x) 4", "self(x) 1"])
+def test_the_worst_of_all_processes(pair, case):
+    """As a plain loop over all samples finds them; of 21 the first comes a second time, as the sampler pads."""
+    first, second = (one[case] for one in both(pair, "follows"))
+    assert second["worst"] == [None] * 4
+    for number, expected in enumerate(first["expected"]):
+        losses, wrong = first["rows"][number]
+        assert first["losses"][number]["worst"] == pytest.approx(_highest([*losses, losses[0]], 3), rel=1e-4)
+        assert set(first["worst"][number]) <= set(expected)
+        before = first["rows"][number - 1][1] if number else [True] * 21
+        new = [i for i in range(21) if wrong[i] and not before[i]]
+        repeated = [losses[i] for i in new] + [losses[0]] * (0 in new)
+        assert first["losses"][number]["new_errors"] == pytest.approx(_highest(repeated, 3), rel=1e-4)
+        assert set(first["new_errors"][number]) <= set(new)
+    assert any(first["new_errors"])
+
+
+def _highest(values, count):
+    return sorted(values, reverse=True)[:count]
+
+
 @pytest.mark.parametrize("owner", ["module", "datamodule"])
 def test_processes_that_may_have_no_batch_are_refused(owner):
     both = {"module": pl.LightningModule(), "datamodule": pl.LightningDataModule()}

@@ -13,12 +13,14 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchmetrics import Metric
 
 from sess_lightning import SESS, SESSCallback
 from sess_lightning.callback.recording import Recorder
 from sess_lightning.metrics import InsertionAUC, PointingGame
+from tests.helpers.following import CALLS, CallingModule, Reference, data, numbers
+from tests.helpers.following import ours as following
 from tests.helpers.nets import seeded
 from tests.helpers.training import Module, Pictures, loader, small_sess, trainer
 
@@ -89,10 +91,10 @@ class NoStep(pl.Callback):
         raise AssertionError("training has begun")
 
 
-def fit(folder, callback, *others, validation=None, **options):
+def fit(folder, callback, *others, validation=None, module=None, **options):
     """A fit with this callback on both processes; returns the trainer and the module."""
     torch.manual_seed(3)
-    module = Module()
+    module = module or Module()
     t = trainer(folder, *([callback] if callback else []), *others, devices=2, **{"strategy": "ddp", **options})
     t.fit(module, loader(), loader() if validation is None else validation)
     return t, module
@@ -334,8 +336,28 @@ def faults_of_rank_0(rank, folder):
     return faults(rank, folder, faulty=0)
 
 
+def follows(rank, folder):
+    """Rank 0 alone writes; DDP calls the step through the module itself, whose loss is no logit."""
+    found = {}
+    images, labels = data(21)
+    for name, batch_size in (("self(x)", 4), ("self.net(x)", 4), ("self(x)", 1)):
+        callback = following(folder / f"{name} {batch_size}", num_samples=4)
+        reference = Reference(images, labels)
+        validation = DataLoader(TensorDataset(images, labels), batch_size)
+        fit(folder, callback, reference, module=CallingModule(CALLS[name]), validation=validation, max_epochs=4,
+            logger=rank == 0 and CSVLogger(folder))  # fmt: skip
+        kept = [None if one is None else {kind: list(one.losses[kind]) for kind in one.losses} for one in callback.kept]
+        ours = [None if one is None else numbers(one.found["worst"], images) for one in callback.kept]
+        new = [None if one is None else numbers(one.found["new_errors"], images) for one in callback.kept]
+        found[f"{name} {batch_size}"] = {
+            "losses": kept, "worst": ours, "new_errors": new, "rows": reference.rows,
+            "expected": [reference.worst(number, 3) for number in range(4)],
+        }  # fmt: skip
+    return found
+
+
 SCENES = (logger_on_one, values, no_batch, fails_once, fails_first, wrong_on_one, unknown_class, resumed, faults,
-          faults_of_rank_0)  # fmt: skip
+          faults_of_rank_0, follows)  # fmt: skip
 
 
 def work(rank, folder):
