@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 from sess_lightning.benchmark.compared_maps import Compared, Map, compared_maps
 from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Bars, draw_bars
-from sess_lightning.benchmark.tables import Row, markdown, pairs
+from sess_lightning.benchmark.tables import Row, markdown, pairs, values_of
 from sess_lightning.forwarding import model_logits
 from sess_lightning.intervals import mean_interval
 from sess_lightning.logits import predicted_classes
@@ -183,7 +183,7 @@ def control_table(rows: list[Row]) -> str:
 
 def percent(rows: list[Row], figure: str) -> np.ndarray:
     """Returns a figure of each row `(R,)`, x 100; NaN where the row has none."""
-    return np.array([np.nan if row[figure] is None else 100 * float(row[figure]) for row in rows])  # type: ignore[arg-type]
+    return 100 * values_of(rows, figure)
 
 
 def _difference(base: list[Row], sess: list[Row]) -> Any:

@@ -15,7 +15,7 @@ from sess_lightning.benchmark.compared_maps import Compared, Map, compared_maps
 from sess_lightning.benchmark.insertion_deletion import centre_crop, predicted_class
 from sess_lightning.benchmark.job import Job, PhotoOptions
 from sess_lightning.benchmark.plots import Bars, draw_bars
-from sess_lightning.benchmark.tables import Row, markdown, pairs
+from sess_lightning.benchmark.tables import Row, markdown, pairs, values_of
 from sess_lightning.checks import check_count
 from sess_lightning.intervals import mean_interval
 from sess_lightning.metrics.randomisation import entropy_rise, map_entropy, randomised, rank_correlation
@@ -117,11 +117,6 @@ def table(rows: list[Row]) -> str:
             )
     formats = {"method": "", "model": "", "SESS": "", "photos": "d", "entropy": ".2f"}
     return markdown(lines, {**formats, **dict.fromkeys(["rise", "correlation", _GAIN], ".3f")})
-
-
-def values_of(rows: list[Row], figure: str) -> np.ndarray:
-    """Returns a figure of each row `(R,)`; NaN where the row has none."""
-    return np.array([np.nan if row[figure] is None else row[figure] for row in rows], dtype=float)
 
 
 def _bar_values(rows: list[Row], figure: str) -> dict[str, list[Any]]:

@@ -6,6 +6,8 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 Row = Mapping[str, object]
 
 
@@ -43,3 +45,8 @@ def pairs(rows: Sequence[Row]) -> Iterator[tuple[tuple[str, str], list[Row], lis
     for model, method in keys:
         own = [row for row in rows if (row["model"], row["method"]) == (model, method)]
         yield (model, method), [row for row in own if not row["sess"]], [row for row in own if row["sess"]]
+
+
+def values_of(rows: list[Row], figure: str) -> np.ndarray:
+    """Returns a figure of each row `(R,)`; NaN where the row has none."""
+    return np.array([np.nan if row[figure] is None else row[figure] for row in rows], dtype=float)

@@ -14,6 +14,25 @@ _SHOWN = 0.05  # seconds: less would read 0.0
 _FEW_STEPS = 7  # of insertion and deletion: a quarter of the default
 
 
+class Timed:
+    """Something that work is done for.
+
+    Attributes:
+        seconds: that work took.
+    """
+
+    seconds: float
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the time spent inside to `seconds`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
 class Cost:
     """Time by part of the work, in the first full validation of a fit; later ones are not measured.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from sess_lightning.callback.explainer import Explained
 from sess_lightning.metrics import PointingGame, chance_of_hit
 from sess_lightning.metrics.objects import Objects, is_empty
 
@@ -52,6 +53,14 @@ class HitRule:
         if not self._game.pointing_total.sum():
             return None
         return bool(self._game.pointing_correct.sum())
+
+    def judge(self, found: Explained) -> None:
+        """Set `hits` and `base_hits` of results on the CPU, whose base maps may be missing."""
+        targets = found.targets.tolist()
+        rows = zip(found.maps, targets, found.objects, found.valid.tolist(), strict=True)
+        found.hits = [self(*row) for row in rows]
+        base_rows = zip(found.base_maps, targets, found.objects, found.base_valid.tolist(), strict=False)
+        found.base_hits = [self(*row) for row in base_rows]
 
     def chance(self, target: int, objects: Objects | None, size: tuple[int, int]) -> float | None:
         """The chance that a random pixel of an image of this size hits, by the same metric.

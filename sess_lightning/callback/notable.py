@@ -6,15 +6,14 @@ that were chosen for being hard would make every number worse than it is.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from sess_lightning.callback.cost import Timed
 from sess_lightning.callback.explainer import Explained, Place
 from sess_lightning.callback.sample_checks import finite_images
 from sess_lightning.labels import UNKNOWN, known_labels
@@ -129,7 +128,7 @@ class Step(NamedTuple):
     row: Callable[[int], Any]
 
 
-class NotableSamples:
+class NotableSamples(Timed):
     """The notable samples of one loader on one process.
 
     Args:
@@ -165,15 +164,6 @@ class NotableSamples:
     @property
     def unknown(self) -> bool:  # noqa: D102
         return bool(self._before) and bool(self._now) and self._before.keys().isdisjoint(self._now)
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Add the time spent inside to `seconds`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - start
 
     def add(self, step: Step, keep: bool = True) -> None:
         """Take the samples of a batch that are among the worst until now; else only note which are right."""

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import reduce
-from itertools import groupby
 from operator import add
 from typing import Any, NamedTuple
 
@@ -184,7 +183,7 @@ class NotableWork(ValidationWork):
                 part = waiting[: 1 if self.max_seconds is not None else None]
                 waiting, start = waiting[len(part) :], time.perf_counter()
                 with self._exchange.guarded(), notable.timed(), self._probing(trainer, pl_module) as model:
-                    for run in self._runs(part):
+                    for run in self._together(part, self.sess, lambda one: one.samples.images[0].shape):
                         self._explain_run(self._trackers[loader], notable, model, pl_module.device, run)
                 longest = max(longest, time.perf_counter() - start)
 
@@ -193,14 +192,6 @@ class NotableWork(ValidationWork):
             return float("inf")
         measured = sum(one.seconds - one.pace.excess for one in self._trackers.values())
         return self.max_seconds - measured - sum(one.seconds for one in self._notable.values())
-
-    def _runs(self, several: list[NotableSample]) -> list[list[NotableSample]]:
-        """Splits samples into such as can be explained at once, as `_together` does."""
-        if self._view is not None:
-            return [[one] for one in several]
-        if self.sess.window_size is not None:
-            return [several]
-        return [list(run) for _, run in groupby(several, key=lambda one: one.samples.images[0].shape)]
 
     def _explain_run(
         self, tracker: LoaderTracker, notable: NotableSamples, model: nn.Module, device: torch.device,
@@ -212,9 +203,7 @@ class NotableWork(ValidationWork):
         found, _ = self._explained(self.sess, model, samples.pick(range(len(run)), device), len(run))
         on_host = Explained.joined([found])
         on_host.places = [one.place for one in run]
-        for name, maps, valid in (("hits", found.maps, found.valid), ("base_hits", found.base_maps, found.base_valid)):
-            rows = zip(maps, found.targets.tolist(), on_host.objects, valid.tolist(), strict=False)
-            setattr(on_host, name, [tracker.hit_rule(one.cpu(), *others) for one, *others in rows])
+        tracker.hit_rule.judge(on_host)
         for i, one in enumerate(run):
             notable.explained[one.place] = on_host.part(i, i + 1)
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import time
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Real
 from typing import Any, NamedTuple
@@ -19,6 +17,7 @@ from torchmetrics import Metric, MetricCollection
 
 from sess_lightning.callback.alarm import Alarm, Evidence, alarms, is_judged
 from sess_lightning.callback.class_name_search import FoundNames
+from sess_lightning.callback.cost import Timed
 from sess_lightning.callback.exchange import States, release, states_of, synchronise
 from sess_lightning.callback.explainer import Explained, Place
 from sess_lightning.callback.hits import HitRule
@@ -74,7 +73,7 @@ class Measured(NamedTuple):
     evidence: list[Evidence]
 
 
-class LoaderTracker:
+class LoaderTracker(Timed):
     """The followed samples of one loader, and the results of the current validation.
 
     Args:
@@ -133,13 +132,10 @@ class LoaderTracker:
         self._ids: list[str] = []  # of the first samples, by which records know them
         self._labels: list[int] = []
         self._objects: list[Objects | None] = []
-        # compute_groups=False: torchmetrics would merge metrics whose states happen to be equal after the first update.
-        self._metrics = {"": MetricCollection({k: m.clone() for k, m in metrics.items()}, compute_groups=False)}
+        self._metrics = {"": _collection(metrics)}
         if compare_base:
-            own: dict[str, Any] = {
-                name: one.clone() for name, one in metrics.items() if not isinstance(one, RelianceMetric)
-            }
-            self._metrics[BASE] = MetricCollection(own, compute_groups=False)
+            own = {name: one for name, one in metrics.items() if not isinstance(one, RelianceMetric)}
+            self._metrics[BASE] = _collection(own)
         self._compares = any(map(_takes_previous, metrics.values()))
         self._maps = {prefix: TensorStore() for prefix in self._metrics}
         self._earlier: list[dict[str, TensorStore]] = []  # maps of the validations before, the latest first
@@ -166,15 +162,6 @@ class LoaderTracker:
         for collection in self._metrics.values():
             release(collection)
             collection.reset()
-
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Add the time spent inside to `seconds`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds += time.perf_counter() - start
 
     def follow(self, samples: Samples, batch_idx: int, positions: Sequence[int]) -> None:
         """Add samples to follow, which are at these positions of batch `batch_idx`; batches come in order."""
@@ -252,8 +239,7 @@ class LoaderTracker:
                     )
         on_host = Explained.joined([found])
         on_host.places = [self.places[number] for number in numbers]
-        on_host.hits = self._outcomes(on_host, on_host.maps, on_host.valid)
-        on_host.base_hits = self._outcomes(on_host, on_host.base_maps, on_host.base_valid)
+        self.hit_rule.judge(on_host)
         for prefix, collection in self._metrics.items():
             hits = on_host.base_hits if prefix else on_host.hits
             self._values.add(prefix, collection.items(keep_base=True) if numbers else (), hits)
@@ -261,10 +247,6 @@ class LoaderTracker:
             for one in on_host.base_maps if prefix else on_host.maps:
                 kept.append(one)
         self._parts.append(replace(on_host, images=[], maps=[], base_maps=[]))
-
-    def _outcomes(self, found: Explained, maps: Sequence[Tensor], valid: Tensor) -> list[bool | None]:
-        samples = zip(maps, found.targets.tolist(), found.objects, valid.tolist(), strict=False)  # maps may be missing
-        return [self.hit_rule(*sample) for sample in samples]
 
     def _before(self, prefix: str, numbers: list[int], device: torch.device) -> list[Tensor | None] | None:
         """Returns the last earlier map of each sample, `None` where it has none, or `None` if none of them has one."""
@@ -290,9 +272,8 @@ class LoaderTracker:
         )
 
     def _evidence(self) -> list[Evidence]:
-        found = Explained.joined(self._parts)
-        count = len(found.targets)
-        unknown = [float("nan")] * count
+        found = self.found
+        unknown = [float("nan")] * len(found)
         right = [
             None if label < 0 else label == prediction
             for label, prediction in zip(found.labels.tolist(), found.predictions.tolist(), strict=True)
@@ -303,7 +284,7 @@ class LoaderTracker:
             found.hits,
             self.values.get(OBJECT_RELIANCE.name, unknown),
             self.values.get(BACKGROUND_RELIANCE.name, unknown),
-            (self.groups or [None] * count)[:count],
+            (self.groups or [None] * len(found))[: len(found)],
         )
         return [Evidence(*row) for row in zip(*columns, strict=True)]
 
@@ -364,6 +345,11 @@ class LoaderTracker:
                         known = curves.setdefault(metric.mode, {})
                         known.setdefault("base" if prefix else "SESS", (curve, float(metric.compute())))
         return {key.title: curves[key.title] for key in KEYS if key.title in curves}
+
+
+def _collection(metrics: Mapping[str, Metric]) -> MetricCollection:
+    """Clones; not grouped: torchmetrics would merge metrics whose states happen to be equal after the first update."""
+    return MetricCollection({name: one.clone() for name, one in metrics.items()}, compute_groups=False)
 
 
 def _takes_previous(metric: Metric) -> bool:

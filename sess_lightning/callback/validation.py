@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import lightning.pytorch as pl
 import torch
@@ -38,6 +38,7 @@ from sess_lightning.samples import Samples
 from sess_lightning.sess import SESS
 from sess_lightning.sess.diagnosis import why_constant
 
+_T = TypeVar("_T")
 _CHECKED_IMAGES = 16  # for their normalisation: one may be all bright or all dark
 
 
@@ -89,7 +90,7 @@ class ValidationWork(SampleFollowing):
             part, due = due[:count], due[count:]
             before = tracker.seconds
             with self._exchange.guarded(), tracker.timed(), self._probing(trainer, pl_module) as model:
-                for numbers in self._together(tracker, part):
+                for numbers in self._together(part, self._sess_for(tracker), tracker.size):
                     if self._view is not None:
                         self._view.row = tracker.rows[numbers[0]]
                     second = max(0, drawn - tracker.explained)
@@ -114,13 +115,13 @@ class ValidationWork(SampleFollowing):
         """The algorithm for the samples of a loader, or for photos, whose window is that of the batches."""
         return self.sess if self._watch is None or tracker.photo_names is None else self._watch.windowed(self.sess)
 
-    def _together(self, tracker: LoaderTracker, numbers: list[int]) -> list[list[int]]:
+    def _together(self, samples: list[_T], sess: SESS, size: Callable[[_T], Hashable]) -> list[list[_T]]:
         """Splits samples into such as can be explained at once: of one window, and with `forward_fn` of one batch."""
         if self._view is not None:
-            return [[number] for number in numbers]
-        if self._sess_for(tracker).window_size is not None:
-            return [numbers]
-        return [list(run) for _, run in groupby(numbers, key=tracker.size)]
+            return [[one] for one in samples]
+        if sess.window_size is not None:
+            return [samples]
+        return [list(run) for _, run in groupby(samples, key=size)]
 
     def _explain_samples(
         self, tracker: LoaderTracker, model: nn.Module, device: torch.device, numbers: list[int], second: int

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sess_lightning.metrics.objects import Objects, class_objects, is_empty
+from sess_lightning.metrics.objects import Objects, class_objects
 from sess_lightning.metrics.pointing_game import check_tolerance
 from sess_lightning.pixels import SMOOTHING, gaussian_blur
 
@@ -120,7 +120,7 @@ def chance_of_hit(objects: Objects | None, target: int, size: tuple[int, int], t
         >>> chance_of_hit(box, 7, (2, 4), tolerance=0), chance_of_hit(box, 7, (2, 4), tolerance=1.5)
         (0.25, 0.75)
     """
-    found = None if objects is None or is_empty(objects) else class_objects(objects, target, size)
+    found = class_objects(objects, target, size)
     if found is None:
         return None
     region = found.region(found.fit(torch.empty(size))).cpu()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sess_lightning.metrics.base import SaliencyMetric
-from sess_lightning.metrics.saliency_input import check_same_count, split_maps
+from sess_lightning.metrics.saliency_input import check_pairs, check_same_count, split_maps
 
 
 def saliency_drift(saliency: Tensor | Sequence[Tensor], previous: Tensor | Sequence[Tensor]) -> Tensor:
@@ -34,16 +34,8 @@ def saliency_drift(saliency: Tensor | Sequence[Tensor], previous: Tensor | Seque
         tensor([1., 0.])
     """
     now, before = split_maps(saliency), split_maps(previous, "previous")
-    check_same_count("previous", len(before), len(now))
-    values = []
-    for number, (one, other) in enumerate(zip(now, before, strict=True)):
-        if one.shape != other.shape:
-            raise ValueError(
-                f"Expected map {number} of argument `previous` to have the size of the sample's map now, "
-                f"{tuple(one.shape)}, but got {tuple(other.shape)}. Only maps of the same sample can be compared."
-            )
-        a, b = _unit(one), _unit(other.to(one))
-        values.append(1 - (a * b).sum())
+    check_pairs("previous", before, now)
+    values = [1 - (_unit(one) * _unit(other.to(one))).sum() for one, other in zip(now, before, strict=True)]
     return torch.stack(values) if values else torch.zeros(0)
 
 

@@ -112,8 +112,12 @@ class Sample(NamedTuple):
     valid: bool = True
 
 
-def class_objects(sample: Objects, target: int, size: tuple[int, int], name: str = "objects") -> ClassObjects | None:
-    """The objects of one class; None where it is absent or all its objects are marked difficult (VOC07).
+def class_objects(
+    sample: Objects | None, target: int, size: tuple[int, int], name: str = "objects"
+) -> ClassObjects | None:
+    """The objects of one class; None where there are none, or all are marked difficult (VOC07).
+
+    There are none where `sample` is None or has an empty list of objects, too.
 
     Objects without a pixel inside the image are none: nobody can hit them.
 
@@ -129,6 +133,8 @@ def class_objects(sample: Objects, target: int, size: tuple[int, int], name: str
         TypeError: if `sample` is no mapping.
         ValueError: if an entry is missing or does not fit the others.
     """
+    if sample is None or is_empty(sample):
+        return None
     boxes, masks = _regions(sample, name)
     count = len(boxes)
     labels = _flags(sample, "labels", count, name)
@@ -205,8 +211,6 @@ class LocalisationMetric(SaliencyMetric):
         self._warn_empty([number for number, sample in enumerate(objects) if sample is not None and is_empty(sample)])
         judged = []
         for number, (one, target, sample, ok) in enumerate(zip(maps, classes, objects, informative, strict=True)):
-            if sample is None or is_empty(sample):
-                continue
             size = (one.shape[0], one.shape[1])
             found = class_objects(sample, target, size, f"sample {number} of argument `objects`")
             if found is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning.checks import check_count
-from sess_lightning.metrics.saliency_input import check_same_count, split_maps
+from sess_lightning.metrics.saliency_input import check_pairs, check_same_count, split_maps
 from sess_lightning.probing import model_device, random_states
 
 BINS = 100  # of the histogram, as in the authors' code
@@ -102,13 +102,7 @@ def rank_correlation(saliency: Tensor | Sequence[Tensor], other: Tensor | Sequen
         tensor([0.8000], dtype=torch.float64)
     """
     maps, others = split_maps(saliency), split_maps(other, "other")
-    check_same_count("other", len(others), len(maps))
-    for number, (one, two) in enumerate(zip(maps, others, strict=True)):
-        if one.shape != two.shape:
-            raise ValueError(
-                f"Expected map {number} of argument `other` to have the size of the sample's map, {tuple(one.shape)}, "
-                f"but got {tuple(two.shape)}."
-            )
+    check_pairs("other", others, maps)
     found = [_correlation(_ranks(one), _ranks(two)) for one, two in zip(maps, others, strict=True)]
     return torch.tensor(found, dtype=torch.float64)
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from sess_lightning.logits import Activation, check_targets, class_scores
 from sess_lightning.metrics.base import SaliencyMetric
-from sess_lightning.metrics.objects import ClassObjects, Objects, boxes_to_mask, class_objects, is_empty, mask_boxes
+from sess_lightning.metrics.objects import Objects, boxes_to_mask, class_objects, mask_boxes
 from sess_lightning.metrics.perturbed_forwards import Predict, new_limit
 from sess_lightning.metrics.saliency_input import check_same_count
 from sess_lightning.probing import default_batch_size
@@ -220,9 +220,7 @@ class BackgroundReliance(RelianceMetric):
 
 def _region(sample: Objects | None, target: int, size: tuple[int, ...], image: Tensor, number: int) -> Tensor | None:
     """The pixels of the objects of a class in an image, `(H, W)` bool; `None` where there is none."""
-    found: ClassObjects | None = None
-    if sample is not None and not is_empty(sample):
-        found = class_objects(sample, target, (size[0], size[1]), f"sample {number} of argument `objects`")
+    found = class_objects(sample, target, (size[0], size[1]), f"sample {number} of argument `objects`")
     if found is None:
         return None
     boxes = found.boxes if found.masks is None else mask_boxes(found.masks)

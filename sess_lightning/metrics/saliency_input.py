@@ -57,6 +57,17 @@ def check_same_count(name: str, count: int, expected: int) -> None:
         )
 
 
+def check_pairs(name: str, others: Sequence[Tensor], maps: Sequence[Tensor]) -> None:
+    """Raise a `ValueError` unless the maps of the argument `name` are those of the same samples, by number and size."""
+    check_same_count(name, len(others), len(maps))
+    for number, (one, other) in enumerate(zip(maps, others, strict=True)):
+        if one.shape != other.shape:
+            raise ValueError(
+                f"Expected map {number} of argument `{name}` to have the size of the sample's map in `saliency`, "
+                f"{tuple(one.shape)}, but got {tuple(other.shape)}. Only maps of the same sample can be compared."
+            )
+
+
 def check_masks(masks: Tensor | Sequence[Tensor], maps: Sequence[Tensor]) -> list[Tensor]:
     """Returns the masks `(H, W)` of maps as bool, each on the device of its map.
 

@@ -4,7 +4,10 @@ import json
 
 from PIL import Image
 
+from sess_lightning import SESS, SESSCallback
 from tests.helpers.nets import seeded
+
+QUICK = {"num_images": 1, "num_samples": 4}
 
 
 def write_photos(folder, count):
@@ -22,3 +25,8 @@ def write_photos(folder, count):
         (folder / "images" / f"{abs(count) - 1}.png").write_bytes(b"no picture")
     (folder / "annotations.json").write_text(json.dumps(content))
     return folder
+
+
+def watching(folder, window=None, **options):
+    """A callback that watches a few photos quickly."""
+    return SESSCallback(SESS(num_scales=2, window_size=window), photos=folder, **{**QUICK, **options})
