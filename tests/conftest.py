@@ -65,6 +65,7 @@ def benchmark_words(small_weights):
             "weights": small_weights,
             "window": 64,
             "accelerator": "cpu",
+            "workers": 0,
             "out": out,
         }
         return ["benchmark", name, *(f"--{key}={value}" for key, value in {**given, **options}.items())]

@@ -13,7 +13,8 @@ ROWS = (
     {"data", "layers", "metrics", "render"},
     {"networks", "saliency", "viewer"},
     {"classifier", "sess"},
-    {"benchmark", "callback"},
+    {"callback", "jobs"},
+    {"benchmark"},
     {"cli"},
 )
 PACKAGE = "sess_lightning"

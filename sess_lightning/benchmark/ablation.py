@@ -13,12 +13,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.benchmark.insertion_deletion import FIGURES, centre_crop, measured, percent, predicted_class
-from sess_lightning.benchmark.job import Job, PhotoOptions
+from sess_lightning.benchmark.insertion_deletion import (
+    FIGURES,
+    Judged,
+    centre_crop,
+    measured,
+    percent,
+    predicted_class,
+    same_for_all,
+)
+from sess_lightning.benchmark.job import Job
 from sess_lightning.benchmark.plots import Curve, draw_curves
 from sess_lightning.benchmark.tables import Row, markdown
 from sess_lightning.checks import check_count
 from sess_lightning.intervals import Interval, mean_interval
+from sess_lightning.jobs.options import PhotoOptions
 from sess_lightning.probing import probe
 from sess_lightning.sess import SESS
 from sess_lightning.sess.patches import Patches
@@ -90,7 +99,7 @@ def ablation(
     wanted = ablations(num_scales, window)
     settings = {name: one.algorithms(method, window, batch_size) for name, one in wanted.items()}
     own = {"method": method, "num_scales": num_scales, "window": window}
-    rows = job.walk(_Measure(settings, window, batch_size), {method: settings["scales"]["1"]}, own)
+    rows = job.walk(_Measure(settings, window, batch_size), {method: settings["scales"]["1"]}, own, same_for_all)
     if rows is None:
         return
     sections = [f"{job.described()}, {method}, `{options.model}`."]
@@ -109,13 +118,17 @@ class _Measure:
     window: int
     batch_size: int | None
 
-    def __call__(self, models: Mapping[str, nn.Module], image: Tensor, target: Mapping[str, Any]) -> list[Row]:
+    def __call__(
+        self, models: Mapping[str, nn.Module], images: list[Tensor], targets: list[Mapping[str, Any]]
+    ) -> list[list[Row]]:
         (model,) = models.values()
-        crop = centre_crop(image, self.window)
+        return [self._rows(model, centre_crop(image, self.window)) for image in images]
+
+    def _rows(self, model: nn.Module, crop: Tensor) -> list[Row]:
         predicted = predicted_class(model, crop)
         flat = [(name, value, sess) for name, options in self.settings.items() for value, sess in options.items()]
         maps, valid = shared_maps([sess for *_, sess in flat], model, crop, predicted)
-        found = measured(model, crop, maps, predicted, self.batch_size)
+        (found,) = measured(model, Judged([crop], [predicted], [maps]), self.batch_size)
         return [
             {"setting": name, "value": value, "class": predicted, **(own if ok else dict.fromkeys(FIGURES))}
             for (name, value, _), own, ok in zip(flat, found, valid, strict=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from sess_lightning.pixels import resize
+from sess_lightning.jobs.options import parsed_scales
+from sess_lightning.pixels import Size, resize
 from sess_lightning.sess import SESS
 from sess_lightning.sess.base_maps import base_maps
 
@@ -21,47 +22,6 @@ class Map(NamedTuple):
     sess: bool
     saliency: Tensor  # (H, W)
     valid: bool
-
-
-def parsed_scales(scales: str | None) -> list[int] | list[float] | None:
-    """Returns the scales of a pyramid from a list separated by commas, as `SESS(scales=)` takes them.
-
-    Whole numbers are short sides in pixels; with a point in any of them all are multiples of the window.
-
-    Raises:
-        ValueError: if one is no number.
-    """
-    try:
-        if scales is not None and "." in scales:
-            return [float(one) for one in scales.split(",")]
-        return None if scales is None else [int(one) for one in scales.split(",")]
-    except ValueError as error:
-        raise ValueError(
-            "Expected argument `scales` to be short sides in pixels, or multiples of the window such as 1.0,1.5, "
-            f"separated by commas, but got {scales!r}."
-        ) from error
-
-
-def try_method(sess: SESS, model: nn.Module, method: str, device: torch.device) -> None:
-    """Explain noise before work starts: what a callable of the user's cannot do is said once, not for every photo.
-
-    Args:
-        sess: with a `window_size`.
-        model: any classifier, on `device`.
-        method: dotted path of its base method.
-        device: of the noise.
-
-    Raises:
-        ValueError: if the method fails.
-    """
-    noise = torch.rand(3, *sess.window_for([]), generator=torch.Generator().manual_seed(0)).to(device)
-    try:
-        base_maps(sess, model, noise[None], torch.zeros(1, dtype=torch.long, device=device), [noise])
-    except Exception as error:
-        raise ValueError(
-            f"Expected argument `method` to be the path of a callable (model, images, targets) -> maps, but {method!r} "
-            f"fails on an image of noise: {type(error).__name__} {error}"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -127,9 +87,9 @@ class Compared:
 
 
 def compared_maps(
-    algorithms: dict[str, SESS], model: nn.Module, image: Tensor, targets: Sequence[int]
+    algorithms: dict[str, SESS], model: nn.Module, images: Sequence[Tensor], targets: Sequence[int]
 ) -> list[list[Map]]:
-    """Compute, for each class, the maps of all methods alone and with SESS.
+    """Compute, for each image and class, the maps of all methods alone and with SESS.
 
     The method alone explains the image resized to the window; its map is resized back to the image. Patches are scored
     once for all methods, as these use the same pyramid and window.
@@ -137,18 +97,19 @@ def compared_maps(
     Args:
         algorithms: SESS by name of the base method.
         model: any classifier.
-        image: `(3, H, W)`, normalised, on the model's device.
-        targets: indices of the classes to explain.
+        images: each `(3, H, W)`, normalised, on the model's device; one of several classes stands there several times.
+        targets: index of the class to explain, for each image.
 
     Returns:
-        One list of maps per class: for each method its map alone, then its map with SESS.
+        One list of maps for each image: for each method its map alone, then its map with SESS.
     """
     found: list[list[Map]] = [[] for _ in targets]
-    classes = torch.tensor(targets, device=image.device)
-    images = [image] * len(targets)
+    classes = torch.tensor(targets, device=images[0].device)
     scores: list[Tensor] | None = None
     for name, sess in algorithms.items():
-        squashed = resize(image[None], sess.window_for(images)).expand(len(targets), -1, -1, -1)
+        window = sess.window_for(images)
+        small = {id(image): resize(image[None], window) for image in images}
+        squashed = torch.cat([small[id(image)] for image in images])
         base, base_valid = base_maps(sess, model, squashed, classes, images)
         result = sess(model, images, classes, scores=scores)
         scores = result.scores
@@ -156,3 +117,8 @@ def compared_maps(
             maps.append(Map(name, False, base[number], bool(base_valid[number])))
             maps.append(Map(name, True, result.maps[number], bool(result.valid[number])))
     return found
+
+
+def num_patches(algorithms: Mapping[str, SESS], size: Size) -> int:
+    """Returns how many patches of an image of this size all methods explain: about what its maps cost."""
+    return sum(len(sess.windows_for(size, sess.window_for([]))) for sess in algorithms.values())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,14 +15,16 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
 from sess_lightning.benchmark.compared_maps import Compared, Map, compared_maps
-from sess_lightning.benchmark.job import Job, PhotoOptions
+from sess_lightning.benchmark.job import Job
 from sess_lightning.benchmark.plots import Bars, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs, values_of
 from sess_lightning.forwarding import model_logits
 from sess_lightning.intervals import mean_interval
+from sess_lightning.jobs.options import PhotoOptions
 from sess_lightning.logits import predicted_classes
 from sess_lightning.metrics.controls import blurred, centre_map, noise_map
 from sess_lightning.metrics.perturbation import Mode, Order, area_under_curve, perturbation_curve
+from sess_lightning.pixels import Size
 from sess_lightning.probing import probe
 from sess_lightning.sess import SESS
 
@@ -62,7 +65,7 @@ def insertion_deletion(
     algorithms = compared.build()
     settings = {**compared.settings(), **({"controls": True} if controls else {})}
     measure = _Measure(algorithms, options.window, options.batch_size, controls)
-    everything = job.walk(measure, algorithms, settings)
+    everything = job.walk(measure, algorithms, settings, same_for_all)
     if everything is None:
         return
     rows = [row for row in everything if not row.get("control")]
@@ -79,22 +82,32 @@ class _Measure:
     batch_size: int | None
     controls: bool
 
-    def __call__(self, models: Mapping[str, nn.Module], image: Tensor, target: Mapping[str, Any]) -> list[Row]:
-        crop = centre_crop(image, self.window)
-        return [row for name, model in models.items() for row in self._rows(name, model, crop)]
+    def __call__(
+        self, models: Mapping[str, nn.Module], images: list[Tensor], targets: list[Mapping[str, Any]]
+    ) -> list[list[Row]]:
+        crops = [centre_crop(image, self.window) for image in images]
+        found: list[list[Row]] = [[] for _ in images]
+        for name, model in models.items():
+            predicted = [predicted_class(model, crop) for crop in crops]
+            compared = compared_maps(self.algorithms, model, crops, predicted)
+            pairs = list(zip(compared, crops, strict=True))
+            maps = [own + (control_maps(own, crop) if self.controls else []) for own, crop in pairs]
+            many = Judged(crops, predicted, [torch.stack([one.saliency for one in own]) for own in maps])
+            all_figures = measured(model, many, self.batch_size, with_srg=self.controls)
+            for rows, label, own, figures in zip(found, predicted, maps, all_figures, strict=True):
+                without = 2 * len(self.algorithms)  # of a map; controls follow
+                rows += [
+                    {"model": name, "method": one.method, "sess": one.sess, "class": label}
+                    | ({"control": number >= without} if self.controls else {})
+                    | (values if one.valid else dict.fromkeys(values))
+                    for number, (one, values) in enumerate(zip(own, figures, strict=True))
+                ]
+        return found
 
-    def _rows(self, name: str, model: nn.Module, crop: Tensor) -> list[Row]:
-        predicted = predicted_class(model, crop)
-        (maps,) = compared_maps(self.algorithms, model, crop, [predicted])
-        others = control_maps(maps, crop) if self.controls else []
-        stacked = torch.stack([one.saliency for one in [*maps, *others]])
-        figures = measured(model, crop, stacked, predicted, self.batch_size, with_srg=self.controls)
-        return [
-            {"model": name, "method": one.method, "sess": one.sess, "class": predicted}
-            | ({"control": number >= len(maps)} if self.controls else {})
-            | (found if one.valid else dict.fromkeys(found))
-            for number, (one, found) in enumerate(zip([*maps, *others], figures, strict=True))
-        ]
+
+def same_for_all(size: Size, target: Mapping[str, Any]) -> float:
+    """The work for a photo of which a crop is measured."""
+    return 1.0
 
 
 def control_maps(maps: list[Map], crop: Tensor) -> list[Map]:
@@ -118,15 +131,26 @@ def predicted_class(model: nn.Module, image: Tensor) -> int:
         return int(predicted_classes(model_logits(model, image[None].clone())))
 
 
-def measured(
-    model: nn.Module, image: Tensor, maps: Tensor, target: int, batch_size: int | None, with_srg: bool = False
-) -> list[dict[str, float]]:
-    """Returns insertion, deletion and overall of one image `(3, H, W)` for each of the maps `(M, H, W)`.
+class Judged(NamedTuple):
+    """Images, and the maps of each that are to be judged."""
 
-    The perturbed images of all maps share batches. With `with_srg` also the symmetric relevance gain, with zeros.
+    images: Sequence[Tensor]  # each (3, H, W), all of one size
+    targets: Sequence[int]  # a class for each
+    maps: Sequence[Tensor]  # (M, H, W) for each
+
+
+def measured(
+    model: nn.Module, judged: Judged, batch_size: int | None, with_srg: bool = False
+) -> list[list[dict[str, float]]]:
+    """Returns insertion, deletion and overall of each map, image by image.
+
+    The perturbed images of all share batches. With `with_srg` also the symmetric relevance gain, with zeros.
     """
-    images = image.expand(len(maps), -1, -1, -1)
-    targets = torch.full((len(maps),), target, device=image.device)
+    counts = [len(maps) for maps in judged.maps]
+    pairs = zip(judged.images, counts, strict=True)
+    images = torch.cat([image.expand(count, -1, -1, -1) for image, count in pairs])
+    targets = torch.tensor(judged.targets).repeat_interleave(torch.tensor(counts)).to(images.device)
+    maps = torch.cat(list(judged.maps))
 
     def areas(mode: Mode, order: Order = "most") -> list[float]:
         curves = perturbation_curve(model, images, maps, targets, mode, batch_size=batch_size, order=order)
@@ -136,7 +160,10 @@ def measured(
         inserted, deleted = areas("insertion"), areas("deletion")
         last = areas("deletion", "least") if with_srg else []
     figures = [{"insertion": i, "deletion": d, "overall": i - d} for i, d in zip(inserted, deleted, strict=True)]
-    return [one | {"srg": late - one["deletion"]} for one, late in zip(figures, last, strict=True)] if last else figures
+    if last:
+        figures = [one | {"srg": late - one["deletion"]} for one, late in zip(figures, last, strict=True)]
+    whole = iter(figures)
+    return [list(islice(whole, count)) for count in counts]
 
 
 def table(rows: list[Row]) -> str:

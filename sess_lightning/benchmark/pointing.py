@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
 
-from sess_lightning.benchmark.compared_maps import Compared, compared_maps
-from sess_lightning.benchmark.job import Job, PhotoOptions
+from sess_lightning.benchmark.compared_maps import Compared, compared_maps, num_patches
+from sess_lightning.benchmark.job import Job
 from sess_lightning.benchmark.plots import Bars, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs
 from sess_lightning.intervals import Interval, class_mean_interval
+from sess_lightning.jobs.options import PhotoOptions
 from sess_lightning.metrics.controls import centre_map, hit_area
 from sess_lightning.metrics.objects import ClassObjects, class_objects
 from sess_lightning.metrics.pointing_game import check_tolerance
+from sess_lightning.pixels import Size
 from sess_lightning.sess import SESS
 
 NAME = "pointing"
@@ -77,7 +79,8 @@ def pointing(
     compared = Compared(methods, num_scales, scales, ratio, options.window, options.batch_size, activation)
     algorithms = compared.build()
     settings = {**compared.settings(), **({"controls": True} if controls else {})}
-    rows = job.walk(_Measure(algorithms, tolerance if controls else None), algorithms, settings)
+    measure = _Measure(algorithms, tolerance if controls else None)
+    rows = job.walk(measure, algorithms, settings, measure.cost)
     if rows is None:
         return
     shown = {name: rule for name, rule in SUBSETS.items() if any(map(rule, rows))}
@@ -87,37 +90,59 @@ def pointing(
     job.finish(f"{heading}\n\n{table(rows, tolerance)}\n{remarks(rows)}")
 
 
+class _Question(NamedTuple):
+    """A class in a photo."""
+
+    photo: int  # among those that are measured together
+    label: int
+    objects: ClassObjects
+
+
 @dataclass(frozen=True)
 class _Measure:
     algorithms: dict[str, SESS]
     tolerance: float | None  # that of the controls; `None` for none
 
-    def __call__(self, models: Mapping[str, nn.Module], image: Tensor, target: Mapping[str, Any]) -> list[Row]:
-        size = (image.shape[-2], image.shape[-1])
-        asked = {c: class_objects(target, c, size) for c in sorted(set(target["labels"].tolist())) if c >= 0}
-        questions = {c: objects for c, objects in asked.items() if objects is not None}
-        if not questions:
-            return []
-        controls = {
-            c: {} if self.tolerance is None else _controls(objects, image, self.tolerance)
-            for c, objects in questions.items()
-        }
-        rows: list[Row] = []
+    def __call__(
+        self, models: Mapping[str, nn.Module], images: list[Tensor], targets: list[Mapping[str, Any]]
+    ) -> list[list[Row]]:
+        asked = list(_questions(images, targets))
+        found: list[list[Row]] = [[] for _ in images]
+        if not asked:
+            return found
+        own_images, labels = [images[one.photo] for one in asked], [one.label for one in asked]
+        controls = [
+            {} if self.tolerance is None else _controls(one.objects, image, self.tolerance)
+            for one, image in zip(asked, own_images, strict=True)
+        ]
         for name, model in models.items():
-            found = compared_maps(self.algorithms, model, image, list(questions))
-            for (label, objects), maps in zip(questions.items(), found, strict=True):
-                rows += [
+            compared = compared_maps(self.algorithms, model, own_images, labels)
+            for one, maps, control in zip(asked, compared, controls, strict=True):
+                found[one.photo] += [
                     {
                         "model": name,
-                        "method": one.method,
-                        "sess": one.sess,
-                        "class": label,
-                        **_judged(one.saliency, objects),
-                        **controls[label],
+                        "method": each.method,
+                        "sess": each.sess,
+                        "class": one.label,
+                        **_judged(each.saliency, one.objects),
+                        **control,
                     }
-                    for one in maps
+                    for each in maps
                 ]
-        return rows
+        return found
+
+    def cost(self, size: Size, target: Mapping[str, Tensor]) -> float:
+        """The work for a photo: every class in it is explained. A photo without any has to be read."""
+        classes = {label for label in target["labels"].tolist() if label >= 0}
+        return 1 + len(classes) * num_patches(self.algorithms, size)
+
+
+def _questions(images: list[Tensor], targets: list[Mapping[str, Any]]) -> Iterator[_Question]:
+    for photo, (image, target) in enumerate(zip(images, targets, strict=True)):
+        for label in sorted(set(target["labels"].tolist())):
+            objects = class_objects(target, label, (image.shape[-2], image.shape[-1])) if label >= 0 else None
+            if objects is not None:
+                yield _Question(photo, label, objects)
 
 
 def _judged(saliency: Tensor, objects: ClassObjects) -> dict[str, Any]:

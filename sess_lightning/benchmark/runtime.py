@@ -16,11 +16,11 @@ import torchvision
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sess_lightning.benchmark.job import PRECISIONS
 from sess_lightning.benchmark.passes import count_passes
 from sess_lightning.benchmark.tables import Row, markdown, write_csv
 from sess_lightning.benchmark.timing import alternate, fastest, peak_megabytes, seconds
 from sess_lightning.checks import check_choice, check_count, chosen_device
+from sess_lightning.jobs.options import PRECISIONS
 from sess_lightning.metrics import perturbation_curve
 from sess_lightning.pixels import resize
 from sess_lightning.probing import probe

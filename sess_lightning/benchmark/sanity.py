@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from sess_lightning.benchmark.compared_maps import Compared, Map, compared_maps
-from sess_lightning.benchmark.insertion_deletion import centre_crop, predicted_class
-from sess_lightning.benchmark.job import Job, PhotoOptions
+from sess_lightning.benchmark.insertion_deletion import centre_crop, predicted_class, same_for_all
+from sess_lightning.benchmark.job import Job
 from sess_lightning.benchmark.plots import Bars, draw_bars
 from sess_lightning.benchmark.tables import Row, markdown, pairs, values_of
 from sess_lightning.checks import check_count
 from sess_lightning.intervals import mean_interval
+from sess_lightning.jobs.options import PhotoOptions
 from sess_lightning.metrics.randomisation import entropy_rise, map_entropy, randomised, rank_correlation
 from sess_lightning.sess import SESS
 
@@ -57,7 +58,8 @@ def sanity(
     job = Job(NAME, out, options)
     compared = Compared(methods, num_scales, scales, ratio, options.window, options.batch_size)
     algorithms = compared.build()
-    rows = job.walk(_Measure(algorithms, options.window, draws), algorithms, {**compared.settings(), "draws": draws})
+    measure = _Measure(algorithms, options.window, draws)
+    rows = job.walk(measure, algorithms, {**compared.settings(), "draws": draws}, same_for_all)
     if rows is None:
         return
     bars = [Bars(_TITLES[figure], "", _bar_values(rows, figure)) for figure in FIGURES[1:]]
@@ -72,20 +74,23 @@ class _Measure:
     draws: int
     drawn: dict[str, list[nn.Module]] = field(default_factory=dict)  # made once, on the device of the first photo
 
-    def __call__(self, models: Mapping[str, nn.Module], image: Tensor, target: Mapping[str, Any]) -> list[Row]:
-        crop = centre_crop(image, self.window)
-        return [row for name, model in models.items() for row in self._rows(name, model, crop)]
-
-    def _rows(self, name: str, model: nn.Module, crop: Tensor) -> list[Row]:
-        if name not in self.drawn:
-            self.drawn[name] = [randomised(model, seed) for seed in range(self.draws)]
-        predicted = predicted_class(model, crop)
-        (maps,) = compared_maps(self.algorithms, model, crop, [predicted])
-        others = [compared_maps(self.algorithms, other, crop, [predicted])[0] for other in self.drawn[name]]
-        return [
-            {"model": name, "method": one.method, "sess": one.sess, "class": predicted, **_figures(one, after)}
-            for one, *after in zip(maps, *others, strict=True)
-        ]
+    def __call__(
+        self, models: Mapping[str, nn.Module], images: list[Tensor], targets: list[Mapping[str, Any]]
+    ) -> list[list[Row]]:
+        crops = [centre_crop(image, self.window) for image in images]
+        found: list[list[Row]] = [[] for _ in images]
+        for name, model in models.items():
+            if name not in self.drawn:
+                self.drawn[name] = [randomised(model, seed) for seed in range(self.draws)]
+            predicted = [predicted_class(model, crop) for crop in crops]
+            before = compared_maps(self.algorithms, model, crops, predicted)
+            after = [compared_maps(self.algorithms, other, crops, predicted) for other in self.drawn[name]]
+            for rows, label, maps, *others in zip(found, predicted, before, *after, strict=True):
+                rows += [
+                    {"model": name, "method": one.method, "sess": one.sess, "class": label, **_figures(one, same)}
+                    for one, *same in zip(maps, *others, strict=True)
+                ]
+        return found
 
 
 def _figures(before: Map, after: list[Map]) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-Row = Mapping[str, object]
+from sess_lightning.jobs.store import Row
 
 
 def write_csv(path: Path, rows: Sequence[Row]) -> None:

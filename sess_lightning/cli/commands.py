@@ -19,13 +19,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from sess_lightning.benchmark import ablation, insertion_deletion, pointing, runtime, sanity
-from sess_lightning.benchmark.job import PhotoOptions
 from sess_lightning.callback import SESSCallback
 from sess_lightning.callback.keys import BASE, KEYS, PHOTOS, PHOTOS_PART, full_name
 from sess_lightning.callback.sample_values import GAIN, Intervals
 from sess_lightning.cli.console import one_line, refused
 from sess_lightning.cli.explain import explain
 from sess_lightning.cli.photo_files import check_out
+from sess_lightning.jobs.options import PhotoOptions
 
 _MORE = (
     "Where a network looks in photos: sess-lightning explain --help. "

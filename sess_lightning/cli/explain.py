@@ -12,12 +12,13 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
 
-from sess_lightning.benchmark.compared_maps import parsed_scales, try_method
 from sess_lightning.checks import check_count, chosen_device
 from sess_lightning.class_names import ClassNames, chosen_class, class_name, read_class_names
 from sess_lightning.cli.console import escaped, one_line, refused, say
 from sess_lightning.cli.photo_files import PhotoTask, plan
 from sess_lightning.data.reading import NoPhotoError, Photo, read_photo
+from sess_lightning.jobs.networks import try_method
+from sess_lightning.jobs.options import parsed_scales
 from sess_lightning.layers import get_layer
 from sess_lightning.logits import class_scores
 from sess_lightning.networks import Network, grouped, load_network, read_groups

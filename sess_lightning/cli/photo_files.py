@@ -9,6 +9,7 @@ from glob import escape, glob, has_magic
 from pathlib import Path
 from typing import NamedTuple
 
+from sess_lightning.data.photo_folder import files_below
 from sess_lightning.data.reading import is_photo
 
 
@@ -97,7 +98,7 @@ def _matches(pattern: str) -> Iterator[str]:
     at = parts.index("**")
     rest = parts[at + 1 :] or ("*",)
     for start in glob(os.path.join(*parts[:at])) if at else ["."]:
-        for folder, _ in _walked(start, set()):
+        for folder, _ in files_below(start, set()):
             yield from _matches(os.path.join(escape(folder), *rest))
 
 
@@ -107,21 +108,8 @@ def _searched(folder: str, out: Path) -> Iterator[Path]:
     Results of an earlier run in a subfolder are no photos; a folder that is `out` itself is refused later.
     """
     results = {os.path.realpath(out)} - {os.path.realpath(folder)}
-    for place, files in _walked(folder, results):
+    for place, files in files_below(folder, results):
         yield from (Path(place, name) for name in files if is_photo(Path(place, name)))
-
-
-def _walked(folder: str, visited: set[str]) -> Iterator[tuple[str, list[str]]]:
-    """A folder and all below it that are not hidden, with their files; each once, whatever links lead there."""
-    for place, folders, files in os.walk(folder, followlinks=True):
-        if os.path.realpath(place) in visited:
-            folders.clear()
-            continue
-        visited.add(os.path.realpath(place))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
-        folders.sort(key=lambda name: (name in links, name))  # links give way to real names
-        yield place, files
 
 
 def _absolute(path: Path) -> Path:

@@ -59,6 +59,7 @@ class PhotoData(LightningDataModule):
     """
 
     layout: str  # expected content of `root`, for error messages
+    upright = False  # whether photos are turned as their EXIF data say; boxes count the pixels in the file
 
     def __init__(
         self,
@@ -88,7 +89,7 @@ class PhotoData(LightningDataModule):
         self.class_names = photos.class_names
         numbers = self._chosen(len(photos.paths))
         self._check_sizes(photos, numbers)
-        self._photos = PhotoDataset(photos, numbers, self.mean, self.std)
+        self._photos = PhotoDataset(photos, numbers, self.mean, self.std, self.upright)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Returns a loader of the photos in their order."""
@@ -161,17 +162,24 @@ class PhotoDataset(Dataset[Sample]):
         return len(self.numbers)
 
     def __getitem__(self, index: int) -> Sample:
+        return self.normalised(self.picture(index)), self.target(index)
+
+    def picture(self, index: int) -> Tensor:
+        """Returns the photo as it is read, `(3, H, W)` uint8."""
         number = self.numbers[index]
         path = self.photos.paths[number]
         try:
-            picture = read_photo(path).picture if self.upright else read_annotated(path, self.photos.size(number))
+            return read_photo(path).picture if self.upright else read_annotated(path, self.photos.size(number))
         except PhotoError as error:
             raise _unreadable(path, error) from error
-        pixels = TF.to_dtype(picture, torch.float32, scale=True)
-        known = self.photos.targets[number]
-        # Cloned, as a validation_step may change its batch in place.
-        own = {key: value.clone() for key, value in known.items()}
-        return TF.normalize(pixels, self.mean, self.std), own
+
+    def target(self, index: int) -> dict[str, Tensor]:
+        """Returns the photo's annotations; cloned, as a `validation_step` may change its batch in place."""
+        return {key: value.clone() for key, value in self.photos.targets[self.numbers[index]].items()}
+
+    def normalised(self, picture: Tensor) -> Tensor:
+        """Returns a picture `(3, H, W)` uint8 as the network takes it: float32 with this mean and deviation."""
+        return TF.normalize(TF.to_dtype(picture, torch.float32, scale=True), self.mean, self.std)
 
 
 def chosen(count: int, limit: int | None, seed: int) -> Sequence[int]:

@@ -2,24 +2,30 @@
 
 import pytest
 
-from sess_lightning.benchmark.store import RowStore
+from sess_lightning.benchmark.tables import write_csv
+from sess_lightning.jobs.photos import JobPhoto
+from sess_lightning.jobs.store import RowStore
+
+
+def photo(key):
+    return JobPhoto(key, key, f"{key}.png", (8, 8), None, {})
 
 
 def test_rows_come_back_in_the_order_of_the_photos(tmp_path):
     store = RowStore(tmp_path, "b", {"n": 1})
-    store.add(1, "2", [{"photo": "2", "x": 0.1}])
-    store.add(0, "1", [{"photo": "1", "x": 1 / 3}, {"photo": "1", "x": None}])
+    store.add("1", photo("2"), [{"photo": "2", "x": 0.1}])
+    store.add("0", photo("1"), [{"photo": "1", "x": 1 / 3}, {"photo": "1", "x": None}])
     again = RowStore(tmp_path, "b", {"n": 1})
     assert again.done() == {"1", "2"}
     assert again.rows() == [{"photo": "1", "x": 1 / 3}, {"photo": "1", "x": None}, {"photo": "2", "x": 0.1}]
-    again.write_csv()
+    write_csv(tmp_path / "b.csv", again.rows())
     assert (tmp_path / "b.csv").read_text().split() == ["photo,x", f"1,{1 / 3!r}", "1,", "2,0.1"]
 
 
 def test_a_photo_that_two_processes_measured_counts_once(tmp_path):
     store = RowStore(tmp_path, "b", {})
-    store.add(0, "1", [{"x": 1}])
-    store.add(1, "1", [{"x": 1}])
+    store.add("0", photo("1"), [{"x": 1}])
+    store.add("1", photo("1"), [{"x": 1}])
     assert store.rows() == [{"x": 1}]
 
 
@@ -27,12 +33,12 @@ def test_a_photo_that_two_processes_measured_counts_once(tmp_path):
 def test_a_line_that_a_kill_cut_short_is_no_line(tmp_path, cut):
     """However much of it is there, the photo is measured again and the next line is whole."""
     store = RowStore(tmp_path, "b", {})
-    store.add(0, "1", [{"x": 1}])
-    store.add(0, "2", [{"x": 2}])
+    store.add("0", photo("1"), [{"x": 1}])
+    store.add("0", photo("2"), [{"x": 2}])
     file = tmp_path / "b.parts" / "0.jsonl"
     file.write_bytes(file.read_bytes()[: -1 - cut])
     assert store.done() == {"1"}
-    store.add(0, "2", [{"x": 3}])
+    store.add("0", photo("2"), [{"x": 3}])
     assert store.rows() == [{"x": 1}, {"x": 3}]
 
 
@@ -45,6 +51,6 @@ def test_other_settings_are_refused(tmp_path):
 
 def test_photos_without_rows_are_done(tmp_path):
     store = RowStore(tmp_path, "b", {})
-    store.add(0, "1", [])
+    store.add("0", photo("1"), [])
     assert store.done() == {"1"}
-    assert store.write_csv() == []
+    assert store.rows() == []

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sess_lightning.benchmark.tables import Row, write_csv
+from sess_lightning.jobs.photos import JobPhoto
+
+Row = Mapping[str, object]
 
 
 class RowStore:
     """Measured photos in `<folder>/<name>.parts/`, one file per process, one line of JSON per photo.
 
     A line contains all rows of its photo, so no photo is stored in part. An incomplete last line, left by a killed
-    process, is ignored. Photos measured by several processes (a distributed sampler repeats some) count once. The key
+    process, is ignored. A photo that several processes measured counts once. The key
     of a photo and the settings must say all that the rows depend on: rows of the same key and settings are reused.
 
     Args:
@@ -28,24 +30,23 @@ class RowStore:
     """
 
     def __init__(self, folder: Path, name: str, settings: dict[str, Any]) -> None:
-        self.name, self.folder = name, folder
         self._parts = folder / f"{name}.parts"
         self._parts.mkdir(parents=True, exist_ok=True)
-        self._check_settings(json.loads(json.dumps(settings)))
+        check_settings(self._parts, settings)
 
     def done(self) -> set[str]:
         """Returns the keys of the photos that have been measured."""
         return {line["photo"] for line in self._lines()}
 
-    def add(self, rank: int, photo: str, rows: list[dict[str, Any]]) -> None:
+    def add(self, writer: str, photo: JobPhoto, result: Sequence[Row]) -> None:
         """Store the rows of one photo; they are on disk when this returns."""
-        with (self._parts / f"{rank}.jsonl").open("ab+") as file:
+        with (self._parts / f"{writer}.jsonl").open("ab+") as file:
             file.seek(0, os.SEEK_END)
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # end an incomplete line, which would otherwise swallow this one
                     file.write(b"\n")
-            file.write(json.dumps({"photo": photo, "rows": rows}).encode() + b"\n")
+            file.write(json.dumps({"photo": photo.key, "rows": list(map(dict, result))}).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -61,17 +62,6 @@ class RowStore:
             return [row for photo in sorted(photos) for row in photos[photo]]
         return [{"photo": name, **row} for key, name in names.items() for row in photos.get(key, [])]
 
-    def write_csv(self, names: Mapping[str, str] | None = None) -> list[Row]:
-        """Write rows to `<name>.csv` and return them.
-
-        Args:
-            names: as in `rows`.
-        """
-        rows = self.rows(names)
-        if rows:
-            write_csv(self.folder / f"{self.name}.csv", rows)
-        return rows
-
     def _lines(self) -> list[dict[str, Any]]:
         lines = []
         for path in sorted(self._parts.glob("*.jsonl")):
@@ -82,17 +72,27 @@ class RowStore:
                     continue  # an empty or incomplete line
         return lines
 
-    def _check_settings(self, settings: dict[str, Any]) -> None:
-        path = self._parts / "settings.json"
-        if not path.exists():
-            unfinished = path.with_suffix(f".{os.getpid()}")
-            unfinished.write_text(json.dumps(settings, indent=1), encoding="utf-8")
-            unfinished.replace(path)  # atomic, as several processes may start at the same time
-        before = json.loads(path.read_text(encoding="utf-8"))
-        different = [key for key in {**settings, **before} if before.get(key) != settings.get(key)]
-        if different:
-            key = different[0]
-            raise ValueError(
-                f"Expected the settings of the rows that lie in {self._parts}, but `{key}` was {before.get(key)!r} and "
-                f"is {settings.get(key)!r}. Pass another --out, or remove that folder to begin anew."
-            )
+
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings of results beside them, or compare with those that lie there.
+
+    Args:
+        folder: of the results.
+        settings: all that determine them; JSON.
+
+    Raises:
+        ValueError: if the folder holds results of other settings; the message names the first that differs.
+    """
+    path = folder / "settings.json"
+    if not path.exists():
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        unfinished.replace(path)  # atomic, as several processes may start at the same time
+    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+    different = [key for key in {**now, **before} if before.get(key) != now.get(key)]
+    if different:
+        key = different[0]
+        raise ValueError(
+            f"Expected the settings of the results that lie in {folder}, but `{key}` was {before.get(key)!r} and "
+            f"is {now.get(key)!r}. Pass another --out, or remove that folder to begin anew."
+        )

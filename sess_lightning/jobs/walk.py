@@ -1,0 +1,187 @@
+"""Walks over photos with a Lightning Trainer, on any number of processes; each result is stored at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from sess_lightning.jobs.dealing import dealt
+from sess_lightning.jobs.options import PRECISIONS, PhotoOptions
+from sess_lightning.jobs.photos import Cost, JobPhoto, JobPhotos, group_loader
+
+# How long processes wait for the last one at the end: it only means that one of them hangs.
+_PATIENCE = timedelta(days=7)
+
+
+class Measure(Protocol):
+    """Work on photos whose patches share batches."""
+
+    def __call__(
+        self, models: Mapping[str, nn.Module], images: list[Tensor], targets: list[Mapping[str, Any]]
+    ) -> Sequence[Any]:
+        """Returns one result for each photo.
+
+        Args:
+            models: networks by name, in eval mode, on the device of the images.
+            images: each `(3, H, W)`, normalised.
+            targets: annotations as given by the data set: `labels`, and `boxes` or `masks` if it has any.
+        """
+
+
+class Store(Protocol):
+    """Where results go."""
+
+    def done(self) -> set[str]:
+        """Returns the keys of the photos that have a result."""
+
+    def add(self, writer: str, photo: JobPhoto, result: Any) -> None:
+        """Store the result of one photo; it is on disk when this returns.
+
+        Args:
+            writer: name of the process: no other that runs has it.
+            photo: the photo.
+            result: as `Measure` returned it.
+        """
+
+
+class Walk(NamedTuple):
+    """What has to be done, and on what.
+
+    Args:
+        options: those of the command.
+        models: networks by name.
+        photos: all photos, also those that have results.
+        measure: the work.
+        store: where results go.
+        cost: the work for a photo, by which photos are dealt to processes.
+    """
+
+    options: PhotoOptions
+    models: Mapping[str, nn.Module]
+    photos: JobPhotos
+    measure: Measure
+    store: Store
+    cost: Cost
+
+    def run(self) -> bool:
+        """Work on the photos that have no result yet; returns whether this is the first process.
+
+        For several devices Lightning starts this command once for each.
+
+        Raises:
+            ValueError: if the devices asked for are not there.
+        """
+        trainer = _trainer(self.options)
+        groups = self._left()
+        if groups:
+            module = _Module(self, groups, trainer.world_size)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+                # A process may have nothing left to do.
+                warnings.filterwarnings("ignore", message=".*zero length.*|.*returned 0 length.*")
+                trainer.predict(module, return_predictions=False)
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                # Now the results of all are on disk. A process that failed does not come here: its command has ended.
+                trainer.strategy.barrier()
+        return trainer.is_global_zero
+
+    def _left(self) -> list[list[int]]:
+        """Returns the photos of this shard that have no result yet, in their groups.
+
+        A group is walked whole: the last digits of a map depend on what shares its batches.
+        """
+        together, part = self.options.at_once, self.options.part()
+        everything = range(len(self.photos))
+        groups = [list(everything[begin : begin + together]) for begin in range(0, len(everything), together)]
+        if part.of > 1:
+            # By all photos, not by those that are left: the commands of other shards must deal the same.
+            groups = [groups[index] for index in dealt(self.costs(groups), part.of)[part.number]]
+        done = self.store.done()
+        return [group for group in groups if not done or not all(self.photos.key(photo) in done for photo in group)]
+
+    def costs(self, groups: Sequence[Sequence[int]]) -> list[float]:
+        """Returns the work of each group."""
+        return [sum(self.photos.cost(photo, self.cost) for photo in group) for group in groups]
+
+
+def _trainer(options: PhotoOptions) -> Trainer:
+    several = options.devices != 1 or options.num_nodes > 1
+    ddp = several and options.strategy in ("auto", "ddp")
+    try:
+        return Trainer(
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            accelerator=options.accelerator,
+            strategy=DDPStrategy(timeout=_PATIENCE) if ddp else options.strategy,
+            precision=PRECISIONS[options.precision],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # photos are dealt by their cost
+            inference_mode=False,  # base methods need gradients and enable them themselves
+        )
+    except Exception as error:
+        raise ValueError(
+            "Expected arguments `accelerator`, `devices`, `num_nodes` and `strategy` to fit this machine, e.g. 'cpu' "
+            f"and 1, but got {options.accelerator!r}, {options.devices!r}, {options.num_nodes} and "
+            f"{options.strategy!r}: {error}"
+        ) from error
+
+
+class _Module(LightningModule):
+    allow_zero_length_dataloader_with_multiple_devices = True  # fewer photos than processes
+
+    def __init__(self, walk: Walk, groups: list[list[int]], world_size: int) -> None:
+        super().__init__()
+        self.names = list(walk.models)
+        self.networks = nn.ModuleList(walk.models.values())  # a list, as a name may contain dots
+        self.walk = walk
+        # Dealt here, before any process can have stored a result: all see the same photos left.
+        self.hands = [
+            [groups[index] for index in hand]
+            for hand in (dealt(walk.costs(groups), world_size) if world_size > 1 else [range(len(groups))])
+        ]
+        self.skipped = 0
+
+    def predict_dataloader(self) -> DataLoader[list[JobPhoto]]:
+        return group_loader(self.walk.photos, self.hands[self.global_rank], self.walk.options.workers)
+
+    def predict_step(self, batch: list[JobPhoto], batch_idx: int) -> None:
+        for photo in batch:
+            if photo.picture is None:  # nothing is stored: the next run tries again
+                self.skipped += 1
+                warnings.warn(f"Photo {photo.name} is left out: {photo.problem}", stacklevel=2)
+        readable = [photo for photo in batch if photo.picture is not None]
+        if readable:
+            part = self.walk.options.part()
+            writer = f"{self.global_rank}" if part.of == 1 else f"{part.number}of{part.of}-{self.global_rank}"
+            for photo, result in zip(readable, self._measured(readable), strict=True):
+                self.walk.store.add(writer, photo, result)
+
+    def _measured(self, photos: list[JobPhoto]) -> Sequence[Any]:
+        models = dict(zip(self.names, self.networks, strict=True))
+        pictures = [torch.from_numpy(photo.picture).to(self.device) for photo in photos]
+        images = [self.walk.photos.normalised(picture) for picture in pictures]
+        targets: list[Mapping[str, Any]] = [
+            {name: torch.from_numpy(value) for name, value in photo.target.items()} for photo in photos
+        ]
+        try:
+            return self.walk.measure(models, images, targets)
+        except ValueError as error:
+            said = ", ".join(photo.name for photo in photos)
+            raise ValueError(f"Photo {said} could not be measured: {error}") from error
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        return batch  # pictures are moved when they are measured
+
+    def on_predict_end(self) -> None:
+        if self.skipped:
+            warnings.warn(f"{self.skipped} photos could not be read and are left out.", stacklevel=2)
