@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -25,6 +26,7 @@ from sess_lightning.callback.sample_values import GAIN, Intervals
 from sess_lightning.cli.console import one_line, refused
 from sess_lightning.cli.explain import explain
 from sess_lightning.cli.photo_files import check_out
+from sess_lightning.jobs.maps import maps
 from sess_lightning.jobs.options import PhotoOptions
 
 _MORE = (
@@ -104,7 +106,7 @@ def _table(metrics: Mapping[str, Tensor], prefix: str, ending: str, intervals: I
 
 
 def run(args: ArgsType) -> int | None:
-    """Run a command; returns the exit code of `explain`, `benchmark` and `sanity`.
+    """Run a command; returns the exit code of all but LightningCLI's commands.
 
     Args:
         args: of the command line, those of LightningCLI as it takes them; `None` for those of the process.
@@ -114,6 +116,8 @@ def run(args: ArgsType) -> int | None:
         return _explain(words[1:])
     if isinstance(words, list) and words[:1] == ["benchmark"]:
         return _benchmark(words[1:])
+    if isinstance(words, list) and words[:1] == ["maps"]:
+        return _maps(words[1:])
     if isinstance(words, list) and words[:1] == ["sanity"]:  # short for `benchmark sanity`
         return _benchmark(words)
     SESSCLI(
@@ -134,38 +138,50 @@ def _benchmark(words: list[str]) -> int:
     parser.add_argument("--config", action="config", help=_CONFIG_HELP)
     commands = parser.add_subcommands(required=True)
     for name, benchmark in _BENCHMARKS.items():
-        parts = _benchmark_parser(benchmark)
+        parts = _work_parser(benchmark)
         commands.add_subcommand(name, parts, help=parts.description)
     try:
         found = parser.parse_args(_underscored(words))
     except ArgumentError as error:
         return refused("benchmark", f"{one_line(error)} See sess-lightning benchmark --help.")
-    values = found[found.subcommand].as_dict()
+    return _worked("benchmark", _BENCHMARKS[found.subcommand], found[found.subcommand].as_dict())
+
+
+def _maps(words: list[str]) -> int:
+    """Run `sess-lightning maps`; whatever goes wrong ends in one line."""
+    try:
+        found = _work_parser(maps).parse_args(_underscored(words))
+    except ArgumentError as error:
+        return refused("maps", f"{one_line(error)} See sess-lightning maps --help.")
+    return _worked("maps", maps, found.as_dict())
+
+
+def _worked(command: str, work: Callable[..., None], values: dict[str, Any]) -> int:
+    """Call a function with the options of its parser; returns the exit code."""
     del values["config"]
     try:
         check_out(Path(values["out"]))
-        benchmark = _BENCHMARKS[found.subcommand]
-        if _measures_photos(benchmark):
+        if _measures_photos(work):
             shared = {field.name: values.pop(field.name) for field in fields(PhotoOptions)}
-            benchmark(PhotoOptions(**shared), **values)
+            work(PhotoOptions(**shared), **values)
         else:
-            benchmark(**values)
+            work(**values)
     except Exception as error:  # of a network, a method, a file: this is a command, which ends in words
-        return refused("benchmark", one_line(error))
+        return refused(command, one_line(error))
     return 0
 
 
-def _measures_photos(benchmark: Callable[..., None]) -> bool:
-    return "options" in signature(benchmark).parameters
+def _measures_photos(work: Callable[..., None]) -> bool:
+    return "options" in signature(work).parameters
 
 
-def _benchmark_parser(benchmark: Callable[..., None]) -> ArgumentParser:
-    """Every argument of a benchmark as an option; those of `PhotoOptions` stand beside its own, without a group."""
-    parser = ArgumentParser(description=(benchmark.__doc__ or "").partition("\n")[0], exit_on_error=False)
+def _work_parser(work: Callable[..., None]) -> ArgumentParser:
+    """Every argument of a function as an option; those of `PhotoOptions` stand beside its own, without a group."""
+    parser = ArgumentParser(description=(work.__doc__ or "").partition("\n")[0], exit_on_error=False)
     parser.add_argument("--config", action="config", help=_CONFIG_HELP)
-    if _measures_photos(benchmark):
+    if _measures_photos(work):
         parser.add_class_arguments(PhotoOptions, as_group=False)
-    parser.add_function_arguments(benchmark, as_group=False, as_positional=False, skip={"options"})
+    parser.add_function_arguments(work, as_group=False, as_positional=False, skip={"options"})
     return parser
 
 

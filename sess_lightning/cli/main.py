@@ -22,6 +22,7 @@ COMMANDS = {
     "test": "the same on the test data",
     "predict": "Lightning's predict, with the same configs",
     "explain": "where a network looks in photos",
+    "maps": "the maps of many photos, written for use elsewhere, on one or many devices",
     "benchmark": "the paper's tables on this machine",
     "sanity": "do maps change when the network's weights are random? Short for benchmark sanity",
     "report": "the records of runs as one HTML file, for any browser",

@@ -85,8 +85,7 @@ class Walk(NamedTuple):
             module = _Module(self, groups, trainer.world_size)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-                # A process may have nothing left to do.
-                warnings.filterwarnings("ignore", message=".*zero length.*|.*returned 0 length.*")
+                warnings.filterwarnings("ignore", message=".*predict returned None.*")  # results are stored already
                 trainer.predict(module, return_predictions=False)
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 # Now the results of all are on disk. A process that failed does not come here: its command has ended.
@@ -137,13 +136,12 @@ def _trainer(options: PhotoOptions) -> Trainer:
 
 
 class _Module(LightningModule):
-    allow_zero_length_dataloader_with_multiple_devices = True  # fewer photos than processes
-
     def __init__(self, walk: Walk, groups: list[list[int]], world_size: int) -> None:
         super().__init__()
         self.names = list(walk.models)
         self.networks = nn.ModuleList(walk.models.values())  # a list, as a name may contain dots
         self.walk = walk
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer photos than processes
         # Dealt here, before any process can have stored a result: all see the same photos left.
         self.hands = [
             [groups[index] for index in hand]
