@@ -89,6 +89,11 @@ class MapStore:
             index.flush()
             os.fsync(index.fileno())
 
+    def close(self) -> None:
+        """Close the files, and let other processes write to them."""
+        while self._open:
+            self._open.popitem()[1].close()
+
     def finish(self, names: Mapping[str, str]) -> list[dict[str, Any]]:
         """Write the index of these photos, and return it.
 
@@ -125,7 +130,11 @@ class MapStore:
         if writer not in self._open:
             path, index = self.folder / _tar(writer), self.folder / _index(writer)
             tar = path.open("r+b" if path.exists() else "x+b")
-            _lock(tar, path)
+            try:
+                _lock(tar, path)
+            except ValueError:
+                tar.close()
+                raise
             held = path.stat().st_size
             whole = [entry for entry in (read_index(index) if index.exists() else []) if entry["end"] <= held]
             _rewrite(index, whole)

@@ -50,6 +50,9 @@ class RowStore:
             file.flush()
             os.fsync(file.fileno())
 
+    def close(self) -> None:
+        """Nothing is open between two photos."""
+
     def rows(self, names: Mapping[str, str] | None = None) -> list[Row]:
         """Returns the rows of the photos, each photo once.
 

@@ -51,6 +51,9 @@ class Store(Protocol):
             result: as `Measure` returned it.
         """
 
+    def close(self) -> None:
+        """Let go of what is open: this process stores nothing more."""
+
 
 class Walk(NamedTuple):
     """What has to be done, and on what.
@@ -86,7 +89,10 @@ class Walk(NamedTuple):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
                 warnings.filterwarnings("ignore", message=".*predict returned None.*")  # results are stored already
-                trainer.predict(module, return_predictions=False)
+                try:
+                    trainer.predict(module, return_predictions=False)
+                finally:
+                    self.store.close()
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 # Now the results of all are on disk. A process that failed does not come here: its command has ended.
                 trainer.strategy.barrier()

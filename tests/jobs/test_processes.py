@@ -136,7 +136,19 @@ def test_photos_that_share_batches_give_the_same_results(words, tmp_path, name):
         assert (shared.photo, shared.classes) == (alone.photo, alone.classes)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+def test_groups_are_the_same_in_any_number_of_processes(words, tmp_path):
+    """Photos that share batches stay together, also when one of them is missing after a kill."""
+    assert main(words("maps", "one", at_once=2)) == 0
+    together(words("maps", "two", at_once=2), 2)
+    assert results(tmp_path / "two", "maps") == results(tmp_path / "one", "maps")
+    index = tmp_path / "two" / "maps-0.index.jsonl"
+    index.write_bytes(index.read_bytes().partition(b"\n")[0] + b"\n")  # as if killed after the first photo of a group
+    (tmp_path / "two" / "maps.index.jsonl").unlink()
+    together(words("maps", "two", at_once=2), 2)
+    assert results(tmp_path / "two", "maps") == results(tmp_path / "one", "maps")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
 def test_other_processes_read_the_photos(words, tmp_path, workers):
     assert main(words("maps", "one", workers=0)) == 0
     assert main(words("maps", "read", workers=workers)) == 0
