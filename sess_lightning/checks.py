@@ -30,8 +30,12 @@ def check_count(name: str, value: Any, optional: bool = False) -> None:
         )
 
 
-def chosen_device(name: str) -> torch.device:
+def chosen_device(name: str, argument: str = "device") -> torch.device:
     """Returns the device of that name; `"auto"` is CUDA where there is one, else the CPU.
+
+    Args:
+        name: `"auto"`, or a torch device.
+        argument: what the name was given as.
 
     Raises:
         ValueError: if torch knows no such device, or this machine has none.
@@ -43,7 +47,7 @@ def chosen_device(name: str) -> torch.device:
         torch.zeros(1, device=device).cpu()
     except Exception as error:  # each kind of device raises something else where it is missing
         raise ValueError(
-            f"Expected argument `device` to be 'auto' or a torch device of this machine, but got {name!r}: "
+            f"Expected argument `{argument}` to be 'auto' or a torch device of this machine, but got {name!r}: "
             f"{(str(error).splitlines() or [''])[0]}"
         ) from error
     return device

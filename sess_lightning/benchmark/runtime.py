@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from sess_lightning.benchmark.passes import count_passes
 from sess_lightning.benchmark.tables import Row, markdown, write_csv
-from sess_lightning.benchmark.timing import alternate, fastest, peak_megabytes, seconds
+from sess_lightning.benchmark.timing import alternate, fastest, float32_products, peak_megabytes, seconds
 from sess_lightning.checks import check_choice, check_count, chosen_device
-from sess_lightning.jobs.options import PRECISIONS
 from sess_lightning.metrics import perturbation_curve
 from sess_lightning.pixels import resize
 from sess_lightning.probing import probe
@@ -30,6 +29,7 @@ from sess_lightning.saliency.registry import method_names, resolve_method
 from sess_lightning.sess import SESS
 
 WINDOW = 224
+_PRECISIONS = {"32": "float32", "tf32": "TF32", "bf16": "bf16 autocast"}
 _BATCH_SIZES = (1, 4, 8, 16, 64)
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 _COLUMNS = {
@@ -49,8 +49,9 @@ def runtime(
     metric_images: int = 4,
     batch_size: int | None = None,
     repeats: int = 5,
-    device: str = "auto",
+    accelerator: str = "auto",
     precision: str = "32",
+    compile: bool = False,
     out: str = "runtime",
 ) -> None:
     """Measure seconds per image and peak memory of base methods alone and with SESS, with random weights.
@@ -71,8 +72,9 @@ def runtime(
         metric_images: number of 224 x 224 images for the row of insertion and deletion; 0 omits that row.
         batch_size: patches per forward pass in SESS; the device's default if left out.
         repeats: number of measurements per row; the table reports medians.
-        device: "auto" (CUDA if available), or a torch device.
-        precision: "32", or "bf16" for autocast.
+        accelerator: auto (a GPU where there is one), cpu, gpu, or a torch device such as cuda:1. Timers wait for it.
+        precision: "32"; "tf32", float32 whose products a GPU rounds to TF32; or "bf16" for autocast.
+        compile: compile the network by torch.compile first, for SESS and the bare passes alike.
         out: folder for runtime.md and runtime.csv.
     """
     counts, shares = _numbers("scales", scales, int), _numbers("ratios", ratios, float)
@@ -87,24 +89,39 @@ def runtime(
     ]
     for name, n, r in jobs:
         SESS(name, n, window_size=WINDOW, prefilter_ratio=r, batch_size=batch_size)  # checks them before work starts
-    setting = _Setting.of(model, images, image_size, batch_size, device, precision)
+    setting = _Setting.of(model, images, image_size, batch_size, accelerator, precision, compile)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
+    kind = f"{_PRECISIONS[precision]}{', compiled' * compile}"
+    head = f"`{model}`, {images} image{'s' * (images > 1)} of {image_size}, {setting.hardware()}, {kind}, "
+    with float32_products(tf32=precision == "tf32"):
+        _measure(setting, jobs, [name for name in alone.split(",") if name], metric_images, repeats, folder, head)
+    print((folder / "runtime.md").read_text(encoding="utf-8"))
+
+
+def _measure(
+    setting: _Setting,
+    jobs: list[tuple[str, int, float]],
+    alone: list[str],
+    metric_images: int,
+    repeats: int,
+    folder: Path,
+    head: str,
+) -> None:
+    """Measure row by row, and write what is there after each."""
     count, memory_format = setting.best_forward()
-    head = (
-        f"`{model}`, {images} image{'s' * (images > 1)} of {image_size}, {setting.hardware()}, {precision} bit, "
+    head += (
         f"medians of {repeats}; fastest bare forward: batch {count}, {memory_format}; seconds and patches per image."
     )
     rows: list[Row] = []
     works = [partial(setting.row, *job, count, memory_format, repeats) for job in jobs]
-    works += [partial(setting.alone_row, name, count, memory_format) for name in alone.split(",") if name]
+    works += [partial(setting.alone_row, name, count, memory_format) for name in alone]
     if metric_images:
         works.append(partial(setting.metric_row, metric_images, count, memory_format, repeats))
     for work in tqdm(works, desc="runtime", unit="row"):
         rows.append(work())
         write_csv(folder / "runtime.csv", rows)
         (folder / "runtime.md").write_text(f"{head}\n\n{markdown(rows, _COLUMNS)}\n", encoding="utf-8")
-    print((folder / "runtime.md").read_text(encoding="utf-8"))
 
 
 def _numbers(name: str, words: str, kind: Callable[[str], Any]) -> list[Any]:
@@ -140,13 +157,22 @@ class _Setting:
     bf16: bool
 
     @classmethod
-    def of(cls, model: str, images: int, size: str, batch_size: int | None, device: str, precision: str) -> _Setting:
-        check_choice("precision", precision, tuple(PRECISIONS))
+    def of(
+        cls,
+        model: str,
+        images: int,
+        size: str,
+        batch_size: int | None,
+        accelerator: str,
+        precision: str,
+        compiled: bool = False,
+    ) -> _Setting:
+        check_choice("precision", precision, tuple(_PRECISIONS))
         check_count("images", images)
         sides = _numbers("image_size", size.lower().replace("x", ","), int)
         if len(sides) != 2 or min(sides) < 1:
             raise ValueError(f"Expected argument `image_size` to be height x width, e.g. 224x224, but got {size!r}.")
-        where = chosen_device(device)
+        where = chosen_device("cuda" if accelerator == "gpu" else accelerator, "accelerator")
         generator = torch.Generator().manual_seed(0)
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -156,6 +182,8 @@ class _Setting:
                 raise ValueError(
                     f"Expected argument `model` to be the name of a torchvision classifier, but got {model!r}."
                 ) from error
+        if compiled:
+            network.compile()
         pixels = torch.randn(images, 3, *sides, generator=generator).to(where)
         targets = torch.zeros(images, dtype=torch.long, device=where)
         return cls(network, pixels, targets, batch_size, precision == "bf16")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -71,6 +72,21 @@ def peak_megabytes(work: Callable[[], object], device: torch.device) -> float:
         done.set()
         thread.join()
     return peak * 4096 / 2**20
+
+
+@contextmanager
+def float32_products(tf32: bool) -> Iterator[None]:
+    """Decide whether a GPU rounds the factors of float32 products to TF32; as it was before, afterwards.
+
+    torch's default is neither: it rounds in convolutions only.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = tf32
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def _synchronize(device: torch.device) -> None:

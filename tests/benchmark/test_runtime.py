@@ -68,7 +68,7 @@ def test_writes_a_row_for_each_setting(tiny, tmp_path, capsys):
     assert all(0 < float(r["own work"]) < 1 for r in rows)
     printed = capsys.readouterr().out
     assert (tmp_path / "new" / "runtime.md").read_text().strip() in printed
-    assert "`tiny`, 2 images of 64x96, cpu with 1 threads, 32 bit, medians of 1" in printed
+    assert "`tiny`, 2 images of 64x96, cpu with 1 threads, float32, medians of 1" in printed
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_nothing_of_the_timing_stays(tiny, tmp_path):
         "tiny", "gradcam", "1", "0", repeats=1, image_size="64x64", metric_images=0, out=str(tmp_path), precision="bf16"
     )
     assert "forward" not in vars(tiny)
-    with pytest.raises(ValueError, match=r"`precision` to be one of \('32', 'bf16'\), but got '16'"):
+    with pytest.raises(ValueError, match=r"`precision` to be one of \('32', 'tf32', 'bf16'\), but got '16'"):
         module.runtime(precision="16", out=str(tmp_path))
 
 
@@ -102,3 +102,28 @@ def test_best_forward_is_one_of_the_choices(tiny):
     assert count in (1, 4, 8, 16, 64)
     assert memory_format in ("contiguous", "channels_last")
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(("precision", "said"), [("32", "float32"), ("tf32", "TF32"), ("bf16", "bf16 autocast")])
+def test_precisions(tiny, tmp_path, precision, said):
+    """TF32 is for GPUs; here it shows that what torch was set to is set again."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    seen = []
+    tiny.register_forward_hook(
+        lambda *_: seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+    )
+    words = "benchmark runtime --model tiny --methods gradcam --scales 1 --ratios 0 --repeats 1 --metric_images 0"
+    assert main([*words.split(), "--precision", precision, "--accelerator", "cpu", "--out", str(tmp_path)]) == 0
+    assert f", {said}, medians of 1" in (tmp_path / "runtime.md").read_text()
+    assert set(seen) == {(precision == "tf32",) * 2}
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+def test_compiled(tiny, tmp_path, monkeypatch):
+    """The network is compiled once; SESS's patches and bare passes run through it alike."""
+    calls = []
+    monkeypatch.setattr(tiny, "compile", lambda: calls.append("compiled"))
+    words = "benchmark runtime --model tiny --methods gradcam --scales 1 --ratios 0 --repeats 1 --metric_images 0"
+    assert main([*words.split(), "--compile=true", "--accelerator", "cpu", "--out", str(tmp_path)]) == 0
+    assert ", compiled, medians" in (tmp_path / "runtime.md").read_text()
+    assert calls == ["compiled"]

@@ -115,7 +115,7 @@ WRONG = {
         "metric_images": WORDS,
         "batch_size": ["0", *WORDS],
         "repeats": ["0", *WORDS],
-        "device": ["xpu", "cuda:99", "meta", "", LONG],
+        "accelerator": ["xpu", "cuda:99", "meta", "", LONG],
         "precision": ["16", ""],
         "out": ["{place}/w.pth", LONG],
     },
