@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from sess_lightning import SESS, SESSCallback
-from sess_lightning.callback.alarm import Evidence, alarms
+from sess_lightning.callback.alarm import Evidence, judge
 from sess_lightning.classifier import LitClassifier
 from sess_lightning.data import ShapeScenes
 from sess_lightning.data.shapes.cues import CUES
@@ -110,11 +110,11 @@ def report(runs: list[Run]) -> None:
     for kind, share in product(CUES, SHARES):
         some = [run for run in runs if (run["kind"], run["strength"]) == (kind, share)]
         if some:
-            told = [len(alarms(evidence(run["rows"][JUDGED]), str)) for run in some]
+            told = [len(judge(evidence(run["rows"][JUDGED]), str).alarms) for run in some]
             falls = ", ".join(f"{fall(run):.2f}" for run in some)
             print(f"{kind:11}{share:4}  accuracy falls by {falls}; sentences {told}")
     clean = [row for run in runs if run["strength"] == 0 for row in run["rows"][: JUDGED + 1]]
-    false = sum(bool(alarms(evidence(row), str)) for row in clean)
+    false = sum(bool(judge(evidence(row), str).alarms) for row in clean)
     print(f"{false} of {len(clean)} validations without a shortcut have an alarm")
     for name, kinds in (("all kinds", CUES), ("without colour", CUES[:3])):
         some = [run for run in runs if run["kind"] in kinds]
