@@ -79,12 +79,13 @@ class Verdict(NamedTuple):
     number: int | None
 
 
-def judge(evidence: Sequence[Evidence], name: Callable[[int], str]) -> Verdict:
+def judge(evidence: Sequence[Evidence], name: Callable[[int], str], limit: float = LIMIT) -> Verdict:
     """Returns what is wrong.
 
     Args:
         evidence: of all samples of a validation.
         name: of a class by its number.
+        limit: of object minus background reliance.
 
     Example:
         >>> blind = [Evidence(2, True, False, 0.01, 0.6 + 0.01 * number) for number in range(8)]
@@ -98,10 +99,13 @@ def judge(evidence: Sequence[Evidence], name: Callable[[int], str]) -> Verdict:
         classes[one.target].append(one)
         if one.group is not None:
             groups[one.group].append(one)
-    judged = {target: _excess(some) for target, some in classes.items() if len(_differences(some)) >= FEWEST}
-    suspects, suspected = _worst_first(judged), _worst_first({group: _excess(some) for group, some in groups.items()})
+    judged = {target: _excess(some, limit) for target, some in classes.items() if len(_differences(some)) >= FEWEST}
+    suspects, suspected = (
+        _worst_first(judged),
+        _worst_first({group: _excess(some, limit) for group, some in groups.items()}),
+    )
     known = len(_differences(evidence)) >= FEWEST
-    whole = known and _excess(evidence) > 0
+    whole = known and _excess(evidence, limit) > 0
     found = []
     # Without suspects: of many classes with few samples each.
     if whole and (not suspects or len(suspects) >= max(2, len(judged) / 2)):
@@ -127,10 +131,10 @@ def _differences(evidence: Iterable[Evidence]) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _excess(evidence: Sequence[Evidence]) -> float:
+def _excess(evidence: Sequence[Evidence], limit: float) -> float:
     """How far the interval of object minus background reliance lies below the limit; at most 0 where it does not."""
     values = _differences(evidence)
-    return LIMIT - mean_interval(values).high if len(values) >= FEWEST else 0.0
+    return limit - mean_interval(values).high if len(values) >= FEWEST else 0.0
 
 
 def _worst_first(excess: Mapping[_T, float]) -> list[_T]:
