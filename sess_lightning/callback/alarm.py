@@ -100,10 +100,8 @@ def judge(evidence: Sequence[Evidence], name: Callable[[int], str], limit: float
         if one.group is not None:
             groups[one.group].append(one)
     judged = {target: _excess(some, limit) for target, some in classes.items() if len(_differences(some)) >= FEWEST}
-    suspects, suspected = (
-        _worst_first(judged),
-        _worst_first({group: _excess(some, limit) for group, some in groups.items()}),
-    )
+    suspects = _worst_first(judged)
+    suspected = _worst_first({group: _excess(some, limit) for group, some in groups.items()})
     known = len(_differences(evidence)) >= FEWEST
     whole = known and _excess(evidence, limit) > 0
     found = []
