@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from sess_lightning.intervals import hit_interval, mean_interval
+
+_T = TypeVar("_T")
 
 LIMIT = -0.05
 """Object minus background reliance below which a class is told by something else; `studies/alarm.py` measured it."""
@@ -25,7 +27,8 @@ FEWEST = 5
 ACCURACY_GAP = 0.2
 """Difference of accuracy between two groups that is told, if the interval of the difference lies above it."""
 
-_MOST = 3  # sentences of single classes, those with most samples against them first
+_MOST = 3  # sentences of single classes, of single groups, of pairs of groups: the worst
+_ELSE = "by something else than objects"
 
 
 class Evidence(NamedTuple):
@@ -33,9 +36,10 @@ class Evidence(NamedTuple):
 
     Attributes:
         target: the class that was explained.
-        right: whether it is predicted; `None` if the label is unknown.
+        right: whether the label is predicted; `None` if it is unknown.
         hit: whether the map's peak lies on an object of the class; `None` where that is not known.
-        on_object: probability lost without the objects; NaN where that is not known.
+        on_object: probability lost without the objects; NaN where that is not known, or the class explained is not the
+            label: `right` tells nothing of it then.
         on_background: probability lost without the background, likewise.
         group: of the sample, with `groups=`.
     """
@@ -49,23 +53,45 @@ class Evidence(NamedTuple):
 
 
 class Alarm(NamedTuple):
-    """A sentence, and the class that it is about; `None` where it is about several."""
+    """A sentence.
+
+    Attributes:
+        text: the sentence, with the numbers of this validation.
+        key: what it is about, the same in every validation: whoever has heard of it need not be told again.
+        target: the class that it is about; `None` where it is about several.
+    """
 
     text: str
+    key: str
     target: int | None = None
 
 
-def alarms(evidence: Sequence[Evidence], name: Callable[[int], str]) -> list[Alarm]:
-    """Returns what is wrong, worst first; nothing where the evidence is weak.
+class Verdict(NamedTuple):
+    """What one validation tells.
+
+    Attributes:
+        alarms: sentences, worst first; none where the evidence is weak.
+        number: classes told by something else than their objects, 1 where only all of them together can be told so;
+            `None` where too few samples can be judged.
+    """
+
+    alarms: list[Alarm]
+    number: int | None
+
+
+def judge(evidence: Sequence[Evidence], name: Callable[[int], str], limit: float = LIMIT) -> Verdict:
+    """Returns what is wrong.
 
     Args:
         evidence: of all samples of a validation.
         name: of a class by its number.
+        limit: of object minus background reliance.
 
     Example:
         >>> blind = [Evidence(2, True, False, 0.01, 0.6 + 0.01 * number) for number in range(8)]
-        >>> alarms(blind, lambda target: "star")[0].text[:63]
-        "Class 'star' (8 samples): right in 8, looks at the object in 0;"
+        >>> found = judge(blind, lambda target: "star")
+        >>> found.alarms[0].text[:63], found.number
+        ("Class 'star' (8 samples): right in 8, looks at the object in 0;", 1)
     """
     classes: dict[int, list[Evidence]] = defaultdict(list)
     groups: dict[str, list[Evidence]] = defaultdict(list)
@@ -73,34 +99,52 @@ def alarms(evidence: Sequence[Evidence], name: Callable[[int], str]) -> list[Ala
         classes[one.target].append(one)
         if one.group is not None:
             groups[one.group].append(one)
-    suspects = {target: _excess(some) for target, some in classes.items()}
-    found = [
-        Alarm(f"Class {name(target)!r} {_told(classes[target])}", target)
-        for target in sorted(suspects, key=lambda one: suspects[one], reverse=True)
-        if suspects[target] > 0
+    judged = {target: _excess(some, limit) for target, some in classes.items() if len(_differences(some)) >= FEWEST}
+    suspects = _worst_first(judged)
+    suspected = _worst_first({group: _excess(some, limit) for group, some in groups.items()})
+    known = len(_differences(evidence)) >= FEWEST
+    whole = known and _excess(evidence, limit) > 0
+    found = []
+    # Without suspects: of many classes with few samples each.
+    if whole and (not suspects or len(suspects) >= max(2, len(judged) / 2)):
+        found = [Alarm(f"All classes {_told(evidence)}", "all")]
+    one_by_one = [
+        Alarm(f"Class {name(target)!r} {_told(classes[target])}", f"class {target}", target) for target in suspects
     ]
-    if len(found) > _MOST:
-        rest = len(found) - _MOST
-        told = "1 more class is told" if rest == 1 else f"{rest} more classes are told"
-        found = [*found[:_MOST], Alarm(f"{told} by something else than objects.")]
-    if not found and _excess(evidence) > 0:  # of many classes with few samples each
-        found = [Alarm(f"All classes {_told(evidence)}")]
-    elif len(classes) > 1 and len(found) >= max(2, len(classes) / 2):
-        found = [Alarm(f"All classes {_told(evidence)}"), *found]
-    found += [Alarm(f"Group {group!r} {_told(some)}") for group, some in groups.items() if _excess(some) > 0]
-    return found + list(_gaps(groups))
+    found += _capped(one_by_one, f"class is told {_ELSE}", f"classes are told {_ELSE}")
+    of_groups = [Alarm(f"Group {group!r} {_told(groups[group])}", f"group {group}") for group in suspected]
+    found += _capped(of_groups, f"group is told {_ELSE}", f"groups are told {_ELSE}")
+    found += _capped(_gaps(groups), "pair of groups differs likewise", "pairs of groups differ likewise")
+    return Verdict(found, (len(suspects) or int(whole)) if known else None)
 
 
-def is_judged(evidence: Iterable[Evidence]) -> bool:
-    """Whether anything is known that `alarms` could tell of."""
-    return any(one.group is not None or np.isfinite(one.on_object - one.on_background) for one in evidence)
+def can_be_judged(evidence: Iterable[Evidence]) -> bool:
+    """Whether the samples are enough for a count, once the network is right in them."""
+    return sum(one.right is not None and np.isfinite(one.on_object - one.on_background) for one in evidence) >= FEWEST
 
 
-def _excess(evidence: Sequence[Evidence]) -> float:
-    """How far the interval of object minus background reliance lies below the limit; at most 0 where it does not."""
+def _differences(evidence: Iterable[Evidence]) -> np.ndarray:
+    """Object minus background reliance of the samples that a judgement rests on."""
     values = np.array([one.on_object - one.on_background for one in evidence if one.right])
-    values = values[np.isfinite(values)]
-    return LIMIT - mean_interval(values).high if len(values) >= FEWEST else 0.0
+    return values[np.isfinite(values)]
+
+
+def _excess(evidence: Sequence[Evidence], limit: float) -> float:
+    """How far the interval of object minus background reliance lies below the limit; at most 0 where it does not."""
+    values = _differences(evidence)
+    return limit - mean_interval(values).high if len(values) >= FEWEST else 0.0
+
+
+def _worst_first(excess: Mapping[_T, float]) -> list[_T]:
+    """Those that lie below the limit."""
+    return sorted((one for one in excess if excess[one] > 0), key=lambda one: excess[one], reverse=True)
+
+
+def _capped(alarms: Sequence[Alarm], one: str, several: str) -> list[Alarm]:
+    """The first of them, and how many more there are."""
+    rest = len(alarms) - _MOST
+    more = [Alarm(f"{rest} more {one if rest == 1 else several}.", f"more {several}")] if rest > 0 else []
+    return [*alarms[:_MOST], *more]
 
 
 def _told(evidence: Sequence[Evidence]) -> str:
@@ -118,13 +162,14 @@ def _told(evidence: Sequence[Evidence]) -> str:
     )
 
 
-def _gaps(groups: Mapping[str, Sequence[Evidence]]) -> Iterable[Alarm]:
+def _gaps(groups: Mapping[str, Sequence[Evidence]]) -> list[Alarm]:
     """Pairs of groups whose accuracies differ by more than `ACCURACY_GAP`, by Newcombe's interval of a difference."""
     shares = {}
     for group, some in groups.items():
         known = np.array([float(one.right) for one in some if one.right is not None])
         if len(known) >= FEWEST:
             shares[group] = (hit_interval(known), int(known.sum()), len(known))
+    found = []
     for pair in combinations(shares, 2):
         high, low = sorted(pair, key=lambda one: shares[one][0].value, reverse=True)
         a, b = shares[high][0], shares[low][0]
@@ -133,4 +178,6 @@ def _gaps(groups: Mapping[str, Sequence[Evidence]]) -> Iterable[Alarm]:
         least = a.value - b.value - np.hypot(a.value - a.low, b.high - b.value)
         if least > ACCURACY_GAP:
             counts = [f"{shares[one][1]} of {shares[one][2]} samples of group {one!r}" for one in (high, low)]
-            yield Alarm(f"Right in {counts[0]}, but in {counts[1]}.")
+            alarm = Alarm(f"Right in {counts[0]}, but in {counts[1]}.", f"groups {high!r} and {low!r}")
+            found.append((least, alarm))
+    return [alarm for _, alarm in sorted(found, key=lambda one: one[0], reverse=True)]

@@ -16,14 +16,16 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from sess_lightning.callback.chosen_metrics import build_metrics, with_standing_metrics
 from sess_lightning.callback.class_name_search import given_class_names
 from sess_lightning.callback.explainer import Explained, TargetRule, on_layer
 from sess_lightning.callback.forward_view import ForwardFn
-from sess_lightning.callback.keys import EVOLUTION, build_metrics, with_standing_metrics
+from sess_lightning.callback.keys import EVOLUTION
 from sess_lightning.callback.monitors import check_names, monitors_of, possible_intervals, possible_names
 from sess_lightning.callback.notable import checked_follow
 from sess_lightning.callback.notable_work import NotableWork
 from sess_lightning.callback.sample_checks import checked_bands
+from sess_lightning.callback.sample_groups import checked_key
 from sess_lightning.callback.trainer_checks import monitor_warnings, refuse_empty_loaders, refuse_sharding
 from sess_lightning.callback.watched_photos import PhotoArgument
 from sess_lightning.checks import check_choice
@@ -53,7 +55,7 @@ class SESSCallback(NotableWork):
     | `sess/drift` | 1 - cosine similarity of each map to that of the validation before | | first validation |
     | `sess/object_reliance` | class probability lost without its objects | | no object; `alarm=False` |
     | `sess/background_reliance` | class probability lost without all the rest | | no object; `alarm=False` |
-    | `sess/alarms` | classes told by something else than their objects | lower | no object or group; `alarm=False` |
+    | `sess/alarms` | classes told by something else than their objects | lower | fewer than 5 to judge; `alarm=False` |
     | `sess/seconds` | time the callback took in this validation | lower | never |
     | `sess/num_samples` | samples explained, over all processes | | never |
     | `sess/valid_fraction` | share of them whose map was neither constant nor NaN | higher | no sample |
@@ -139,9 +141,10 @@ class SESSCallback(NotableWork):
             samples in every validation, at most some 200 KB each (docs/record.md). Nothing with `num_images=0`.
         alarm: where samples have boxes or masks, measure what their probability rests on (two more forwards a sample)
             and say which classes the network tells by something else than their objects: as a warning, as text, in the
-            viewer, and as the number of such sentences. True, as that is what people watch saliency for.
+            viewer, and as their number. True, as that is what people watch saliency for.
         groups: key of the batch, or of its detection targets, under which each sample's group is (a name or number), to
-            be told where the network is right in one group and not in another. `None`: there are none.
+            be told where the network is right in one group and not in another. Photos without one are in none; with
+            `alarm=False` nothing is read. `None`: there are none.
         follow: kinds of samples that are shown: `"random"`, which the numbers are measured on, always; `"worst"`, the
             `num_images` samples with the highest loss of their label in the whole validation; `"new_errors"`, as many
             of those that are wrong now and were right one validation before (known by their pixels), the highest loss
@@ -219,7 +222,7 @@ class SESSCallback(NotableWork):
         self.every_n_epochs = every_n_epochs
         activation = cast(Activation, self.sess.activation)
         self.metrics = with_standing_metrics(build_metrics(metrics, activation), alarm, activation)
-        self.alarm, self.groups = alarm, groups
+        self.alarm, self.groups = alarm, checked_key(groups)
         self.target, self.compare_base = target, compare_base
         self.batch_to_samples = batch_to_samples
         self.logits_fn = logits_fn
@@ -263,11 +266,16 @@ class SESSCallback(NotableWork):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Check the layer's name, and warn about monitors of this callback's keys that would not work in this `fit`."""
+        self._exchange.begin()
+        # No rank can miss it: `fit` starts on all of them.
+        self._exchange(lambda: self._check_fit(trainer, pl_module))
+
+    def _check_fit(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.target_layer is not None:
             get_layer(pl_module, self.target_layer)
         for warning in monitor_warnings(trainer, self.prefix):
             rank_zero_warn(warning)
-        names = possible_names(self.metrics, self.compare_base)
+        names = possible_names(self.metrics, self.compare_base, self.alarm)
         if names is not None:
             names |= possible_intervals(names) if self.intervals else set()
             check_names(monitors_of(trainer, self.prefix), self.prefix, names)
@@ -279,13 +287,13 @@ class SESSCallback(NotableWork):
         with self._exchange.guarded():
             self._check_choices(trainer)
             self._check_photos(trainer, pl_module)
+            if trainer.limit_val_batches and not trainer.enable_validation:
+                rank_zero_warn(
+                    "SESSCallback works during validation, but this fit has no validation loader or no "
+                    "validation_step: nothing is shown or logged."
+                )
         # No rank can miss it: a `fit` starts on all of them. What is wrong on one ends it everywhere.
         self._exchange(lambda: None)
-        if trainer.limit_val_batches and not trainer.enable_validation:
-            rank_zero_warn(
-                "SESSCallback works during validation, but this fit has no validation loader or no validation_step: "
-                "nothing is shown or logged."
-            )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Let go of the module, and give paused monitors their settings back."""
@@ -296,9 +304,10 @@ class SESSCallback(NotableWork):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the pictures of the evolution over this `fit`, while its loggers are still open."""
         self._exchange.begin()
-        # No rank can miss it: `fit` ends on all of them or on none.
+        # No rank can miss them: `fit` ends on all of them or on none.
         self._exchange(lambda: self.reporter.close(trainer))
-        self.recorder.close(trainer)
+        self._exchange.begin()
+        self._exchange(lambda: self.recorder.close(trainer))
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Write the evolution up to the failure; an error here only warns, so the run ends with its own exception."""

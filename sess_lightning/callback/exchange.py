@@ -92,8 +92,18 @@ class Exchange:
             raise self._cause
         if self.raises:
             raise RuntimeError(f"SESSCallback failed{who}:\n{told}")
-        rank_zero_warn(f"SESSCallback failed{who} and skips this validation.{advice}\n{told}")
+        self._warn(f"SESSCallback failed{who} and skips this validation.{advice}\n{told}")
         return None
+
+    def _warn(self, text: str) -> None:
+        """Warn on rank 0, and where the warning is an error there, raise it on all: they come here together."""
+        mine = None
+        try:
+            rank_zero_warn(text)
+        except Exception as error:
+            mine = error
+        if any(self._gathered(mine is not None)):
+            raise mine or RuntimeError(text)
 
     def _in_short(self, text: str) -> str:
         """A traceback, or of one told before in this stage its last line only; the message may have changed."""
@@ -110,7 +120,8 @@ class Exchange:
             return [mine]
         parts: list[Any] = [None] * self._world_size
         # No rank can miss it: work that may fail is guarded, and it is called at fixed places only, in `_finish`,
-        # `on_train_start` and `on_train_end`; whether `_finish` calls it again follows from what all have received.
+        # `on_fit_start`, `on_train_start` and `on_train_end`; whether `_finish` or `_warn` calls it again follows from
+        # what all have received.
         torch.distributed.all_gather_object(parts, mine)
         return parts
 

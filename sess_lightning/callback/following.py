@@ -24,7 +24,7 @@ from sess_lightning.callback.photo_watch import PhotoWatch
 from sess_lightning.callback.recording import Recorder
 from sess_lightning.callback.reporter import Reporter
 from sess_lightning.callback.sample_checks import check_bands, finite_images, notes_on
-from sess_lightning.callback.sample_groups import groups_of
+from sess_lightning.callback.sample_groups import groups_of, holds_groups
 from sess_lightning.callback.sample_rows import DisplayOptions
 from sess_lightning.callback.sample_values import Intervals
 from sess_lightning.callback.selection import SampleSelection
@@ -174,8 +174,11 @@ class SampleFollowing(Callback):
             check_bands(self.bands, chosen.images)
             self._note(tracker.box_notes.add(chosen))
             tracker.follow(chosen, batch_idx, usable)
-            if self.groups is not None:
-                tracker.groups += groups_of(batch, self.groups, usable)
+            if self.groups is not None and self.alarm:
+                found: list[str | None] = [None] * len(usable)
+                if tracker.photo_names is None or holds_groups(batch, self.groups):  # a photo may be in none
+                    found = groups_of(batch, self.groups, usable, len(samples))
+                tracker.groups += found
             if self.forward_fn is not None:
                 tracker.rows += [batch_row(batch, position, len(samples)) for position in usable]
 
@@ -198,7 +201,7 @@ class SampleFollowing(Callback):
                     f"resumed: {differs}",
                     f"SESSCallback chooses the samples to follow anew, not those of the checkpoint: {differs}.",
                 )
-        tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank, self.alarm)
+        tracker = self._tracker_of(selection, trainer)
         tracker.class_names = self._class_names(trainer, loader)
         return tracker
 
@@ -206,15 +209,22 @@ class SampleFollowing(Callback):
         """All photos of this process are followed at once; the sanity check has the first one."""
         rank, world_size = (0, 1) if trainer.sanity_checking else (trainer.global_rank, trainer.world_size)
         selection = watch.selection(rank, world_size)
-        tracker = LoaderTracker(selection, self.metrics, self.compare_base, trainer.global_rank, self.alarm)
+        tracker = self._tracker_of(selection, trainer)
         tracker.class_names, tracker.photo_names = watch.class_names, watch.photos.names
         tracker.annotated = watch.annotated
         with tracker.timed():
             for number in selection.mine[:1] if trainer.sanity_checking else selection.mine:
                 samples, batch = watch.photos[number]
                 self._follow(tracker, samples, [0], batch, number)
+        if len(tracker.groups) and not any(tracker.groups) and self.dataloaders is None and not trainer.sanity_checking:
+            self._note([("groups", f"finds no group under groups={self.groups!r} in any of the photos.")])
         tracker.complete = True
         return tracker
+
+    def _tracker_of(self, selection: SampleSelection, trainer: pl.Trainer) -> LoaderTracker:
+        return LoaderTracker(
+            selection, self.metrics, self.compare_base, trainer.global_rank, self.alarm, self.sess.activation
+        )
 
     def _new_reporter(self) -> Reporter:
         display = DisplayOptions(self.mean, self.std, HitRule(self.metrics).tolerance, bands=self.bands)

@@ -7,14 +7,12 @@ docs/watching.md and of the docstring of `SESSCallback` against it, and a fit.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 from torchmetrics import Metric
 
-from sess_lightning.checks import check_choice
-from sess_lightning.logits import Activation
 from sess_lightning.metrics import (
     BackgroundReliance,
     DeletionAUC,
@@ -24,8 +22,6 @@ from sess_lightning.metrics import (
     SaliencyDrift,
     SymmetricRelevanceGain,
 )
-from sess_lightning.metrics.perturbation_metric import PerturbationMetric
-from sess_lightning.metrics.reliance import RelianceMetric
 
 BASE = "base_"
 """Before the name of a key: the value of the base method alone."""
@@ -153,7 +149,7 @@ ALARMS = Key(
     title="alarms",
     meaning="classes told by something else than their objects",
     better="lower",
-    absent="no object or group; `alarm=False`",
+    absent="fewer than 5 to judge; `alarm=False`",
     per_method=False,
 )
 SECONDS = Key(
@@ -241,68 +237,6 @@ NEW_ERRORS = Tag(
 
 TAGS = (MAPS, WORST, NEW_ERRORS, CURVES, POINTING_PER_CLASS, EVOLUTION, RUN, INTERVALS, WARNINGS)
 """All tags, in the order of tables."""
-
-
-def build_metrics(
-    metrics: Sequence[str] | Mapping[str, Metric], activation: Activation = "softmax"
-) -> dict[str, Metric]:
-    """Metrics by name: those named are made with their defaults, those of a mapping are taken as they are.
-
-    Args:
-        metrics: names of metrics, or the metrics by name.
-        activation: that metrics made by name turn logits into probabilities with.
-
-    Raises:
-        ValueError: if a name is unknown, reserved, or gives the key of another, or a value is no metric.
-    """
-    if isinstance(metrics, Mapping):
-        taken: dict[str, str] = {}
-        for name, metric in metrics.items():
-            if not isinstance(metric, Metric):
-                raise ValueError(
-                    f"Expected `metrics[{name!r}]` to be a torchmetrics.Metric, but got {type(metric).__name__}."
-                )
-            check_name(name)
-            for key in (key_name(name), f"{BASE}{key_name(name)}"):
-                if key in taken:
-                    raise ValueError(
-                        f"Expected the names in `metrics` to give different keys, but both {taken[key]!r} and {name!r} "
-                        f"would be logged as {key!r}. Give one of them another name."
-                    )
-                taken[key] = name
-        return dict(metrics)
-    if isinstance(metrics, str):
-        raise ValueError(
-            f"Expected argument `metrics` to be a list of names or a mapping, but got the string {metrics!r}."
-        )
-    known = {key.title: key.metric for key in KEYS if key.metric is not None}
-    for name in metrics:
-        check_choice("metrics", name, tuple(known))
-    return {name: _built(known[name], activation) for name in metrics}
-
-
-def with_standing_metrics(
-    metrics: Mapping[str, Metric], alarm: bool, activation: Activation = "softmax"
-) -> dict[str, Metric]:
-    """The metrics, and those that every validation measures because they cost next to nothing.
-
-    Args:
-        metrics: by name; one of the same name or kind takes the place of a standing one.
-        alarm: measure what the alarm needs.
-        activation: as for `build_metrics`.
-    """
-    found = dict(metrics)
-    for key in (DRIFT, *((OBJECT_RELIANCE, BACKGROUND_RELIANCE) if alarm else ())):
-        kind = key.metric
-        if kind is not None and key.title not in found and not any(isinstance(one, kind) for one in found.values()):
-            found[key.title] = _built(kind, activation)
-    return found
-
-
-def _built(kind: Any, activation: Activation) -> Metric:
-    needs = issubclass(kind, (PerturbationMetric, RelianceMetric))
-    metric: Metric = kind(activation=activation) if needs else kind()
-    return metric
 
 
 def check_name(metric: str) -> None:

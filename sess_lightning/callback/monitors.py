@@ -12,7 +12,19 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torchmetrics import Metric
 
-from sess_lightning.callback.keys import BASE, KEYS, OVERALL, PHOTOS, PHOTOS_PART, POINTING, full_name, key_name
+from sess_lightning.callback.alarm import FEWEST
+from sess_lightning.callback.chosen_metrics import logged_names
+from sess_lightning.callback.keys import (
+    ALARMS,
+    BASE,
+    KEYS,
+    OVERALL,
+    PHOTOS,
+    PHOTOS_PART,
+    POINTING,
+    full_name,
+    key_name,
+)
 from sess_lightning.callback.sample_values import GAIN
 
 _LOADER = re.compile(r"/dataloader_idx_\d+$")
@@ -82,16 +94,15 @@ class MonitorPause:
         setattr(owner, name, value)
 
 
-def possible_names(metrics: Mapping[str, Metric], compare_base: bool) -> set[str] | None:
+def possible_names(metrics: Mapping[str, Metric], compare_base: bool, alarm: bool) -> set[str] | None:
     """Names of all that may be logged, without prefix and loader; `None` where a metric of the user's gives several."""
     if any(type(metric).__module__.split(".")[0] != "sess_lightning" for metric in metrics.values()):
         return None
     names = {key_name(name) for name in metrics}
-    names |= {key.name for key in KEYS if key.difference and {part.name for part in key.difference} <= names}
-    per_validation = {key.name for key in KEYS if not key.per_method}
-    measured_once = {key.name for key in KEYS if key.metric is not None} & per_validation
-    paired = {BASE + name for name in names - measured_once if compare_base}
-    return names | paired | (per_validation - measured_once)
+    differences = {key.name for key in KEYS if key.difference and {part.name for part in key.difference} <= names}
+    paired = {BASE + name for name in differences} | {one for pair in metrics.items() for one in logged_names(*pair)}
+    standing = {key.name for key in KEYS if not key.per_method and key.metric is None and (alarm or key is not ALARMS)}
+    return names | differences | standing | (paired if compare_base else set())
 
 
 def possible_intervals(names: set[str]) -> set[str]:
@@ -117,7 +128,8 @@ def check_names(monitors: Iterable[Monitor], prefix: str, names: Collection[str]
         _complain(
             monitor._replace(strict=strict),
             f"{monitor.who} monitors {monitor.key!r}, which this SESSCallback never logs.{hint} It logs {known}: "
-            "`metrics` says which of them are measured, `compare_base` whether those of the base method are.",
+            "`metrics` says which of them are measured, `compare_base` whether those of the base method are, `alarm` "
+            "whether the number of alarms is.",
         )
 
 
@@ -172,29 +184,32 @@ def check_loaders(monitors: Iterable[Monitor], prefix: str, parts: Collection[st
 
 
 def check_pointing(monitors: Iterable[Monitor], prefix: str, suffix: str, what: str = "validation batches") -> None:
-    """Say which monitors read pointing accuracy of a loader whose batches, or of photos, which hold no boxes or masks.
+    """Say which monitors read what needs boxes or masks, of a loader whose batches, or of photos, which hold none.
 
     Raises:
         MisconfigurationException: if the monitor would fail for the lack of it.
     """
     for monitor in monitors:
-        if monitor.key in {full_name(name, prefix, suffix) for name in _POINTING}:
+        if monitor.key in {full_name(name, prefix, suffix) for name in (*_POINTING, ALARMS.name)}:
             _complain(
                 monitor,
                 f"{monitor.who} monitors {monitor.key!r}, but the {what} hold no boxes and no masks to "
-                f"point at. Give them as detection targets or by batch_to_samples=, or monitor "
+                f"measure it by. Give them as detection targets or by batch_to_samples=, or monitor "
                 f"{full_name(OVERALL.name, prefix, suffix)}.",
             )
 
 
-def check_values(monitors: Iterable[Monitor], prefix: str, logged: Collection[str], measured: Iterable[str]) -> None:
+def check_values(
+    monitors: Iterable[Monitor], prefix: str, logged: Collection[str], measured: Iterable[str], alarm: bool
+) -> None:
     """After the first validation: say which monitors read the key of a metric that has no value yet.
 
     Args:
         monitors: of this callback's keys.
         prefix: of the keys.
-        logged: keys that have a value.
+        logged: keys that have a value, or may have one as soon as the network is right.
         measured: names of the keys of the callback's metrics, without prefix.
+        alarm: whether the number of alarms is looked for.
 
     Raises:
         MisconfigurationException: if the monitor would fail for the lack of it.
@@ -210,6 +225,18 @@ def check_values(monitors: Iterable[Monitor], prefix: str, logged: Collection[st
                 f"{monitor.who} monitors {monitor.key!r}, but no sample followed has an object of the class that was "
                 "explained for it. Follow more samples (`num_samples`), or those that have one (`indices`), or explain "
                 "the label (`target`).",
+            )
+        elif name == ALARMS.name:
+            _complain(
+                monitor,
+                f"{monitor.who} monitors {monitor.key!r}, but "
+                + (
+                    f"fewer than {FEWEST} of the samples followed have a known label and an object of its class, which "
+                    "was explained for it: too few to judge. Follow more samples (`num_samples`), or those that have "
+                    "one (`indices`), or explain the label (`target`)."
+                    if alarm
+                    else "alarm=False says not to look for any."
+                ),
             )
         elif monitor.strict and name.removeprefix(BASE) in names:
             _complain(

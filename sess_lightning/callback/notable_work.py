@@ -157,7 +157,8 @@ class NotableWork(ValidationWork):
 
     def _cannot_follow(self, why: str) -> None:
         kinds = " and ".join(map(repr, self._kinds))
-        self._warn_once("follow", f"SESSCallback cannot follow {kinds}: {why}")
+        with self._exchange.guarded():  # a warning may be an error, on rank 0 alone
+            self._warn_once("follow", f"SESSCallback cannot follow {kinds}: {why}")
 
     # ------------------------------------------------------------------------------------------- at the end of them all
 

@@ -72,6 +72,8 @@ class RecordPart(NamedTuple):
 class Recorder:
     """Records one `fit`, `validate` or `test`. Only rank 0 writes; nothing here calls another process.
 
+    What may fail or warn is to be called under the guard of `Exchange`: a warning may be an error, on rank 0 alone.
+
     Args:
         record: whether anything is recorded.
         reporter: that of the callback: what it does not report is not recorded either.
@@ -159,9 +161,9 @@ class Recorder:
     ) -> None:
         """Write the line of the validation that was prepared, if there is one."""
         if suffix in self._writers:
-            # A process alone may raise; the others would wait for the one of several that did.
-            with self._tried(alone=True):
-                self._appended = self._writers[suffix].append(values, intervals, alarms) or self._appended
+            told = [(one.text, one.target) for one in alarms]
+            with self._tried():
+                self._appended = self._writers[suffix].append(values, intervals, told) or self._appended
 
     def report(self, trainer: pl.Trainer) -> None:
         """Write the page of all records of this stage anew, if one has a new line. A failure only warns.
@@ -287,12 +289,12 @@ class Recorder:
         }
 
     @contextmanager
-    def _tried(self, alone: bool = False) -> Iterator[None]:
+    def _tried(self) -> Iterator[None]:
         """Warn of a failure, or raise it where failures end the run."""
         try:
             yield
         except Exception as error:
-            if self._raises and (not alone or self._world_size == 1):
+            if self._raises:
                 raise
             self._warn("its record of this validation, which the viewer then lacks", error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import Strategy
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from sess_lightning.callback.alarm import Alarm, Evidence, alarms, is_judged
+from sess_lightning.callback.alarm import Alarm, Evidence, can_be_judged, judge
 from sess_lightning.callback.class_name_search import FoundNames
 from sess_lightning.callback.cost import Timed
 from sess_lightning.callback.exchange import States, release, states_of, synchronise
@@ -81,7 +81,8 @@ class LoaderTracker(Timed):
         metrics: metrics by name. They are cloned: every loader, SESS and the base method have their own.
         compare_base: measure the base method too.
         rank: rank of this process.
-        alarm: look for what `alarms` tells.
+        alarm: look for what `judge` tells.
+        activation: that the scores of results come from.
 
     Attributes:
         hit_rule: tells whether the peak of a map is a hit.
@@ -93,6 +94,7 @@ class LoaderTracker(Timed):
         intervals: of this validation's numbers, over the samples of all processes; after `compute`.
         groups: of each followed sample, with `groups=`.
         alarms: what is wrong in this validation; after `compute`.
+        can_be_judged: the samples are enough for a number of alarms, now or when more are right; after `compute`.
         shown: what the reporter draws of this validation, by process.
         notable: samples shown beside those followed, on rank 0; `None` where none are looked for.
         pictured: of the first so many samples rank 0 has what the record holds of them once.
@@ -108,6 +110,7 @@ class LoaderTracker(Timed):
         compare_base: bool,
         rank: int = 0,
         alarm: bool = True,
+        activation: str = "softmax",
     ) -> None:
         self.selection = selection
         self.hit_rule = HitRule(metrics)
@@ -137,6 +140,8 @@ class LoaderTracker(Timed):
             own = {name: one for name, one in metrics.items() if not isinstance(one, RelianceMetric)}
             self._metrics[BASE] = _collection(own)
         self._compares = any(map(_takes_previous, metrics.values()))
+        # Metrics by another activation than that of the results need scores of their own.
+        self._shares_scores = all(one.activation == activation for one in _reliances(metrics.values()))
         self._maps = {prefix: TensorStore() for prefix in self._metrics}
         self._earlier: list[dict[str, TensorStore]] = []  # maps of the validations before, the latest first
         self.begin()
@@ -155,6 +160,7 @@ class LoaderTracker(Timed):
         self._values = SampleValues()
         self.intervals: Intervals = {}
         self.alarms: list[Alarm] = []
+        self.can_be_judged = False
         self.shown = []
         self.notable = None
         self.seconds = 0.0
@@ -235,7 +241,7 @@ class LoaderTracker(Timed):
                         objects=found.objects,
                         previous=self._before(prefix, numbers, squashed.device),
                         valid=valid,
-                        scores=found.scores,
+                        scores=found.scores if self._shares_scores else None,
                     )
         on_host = Explained.joined([found])
         on_host.places = [self.places[number] for number in numbers]
@@ -272,21 +278,20 @@ class LoaderTracker(Timed):
         )
 
     def _evidence(self) -> list[Evidence]:
-        found = self.found
-        unknown = [float("nan")] * len(found)
+        found, nan = self.found, float("nan")
+        targets, labels, predictions = (one.tolist() for one in (found.targets, found.labels, found.predictions))
         right = [
-            None if label < 0 else label == prediction
-            for label, prediction in zip(found.labels.tolist(), found.predictions.tolist(), strict=True)
+            None if label < 0 else label == prediction for label, prediction in zip(labels, predictions, strict=True)
         ]
-        columns = (
-            found.targets.tolist(),
-            right,
-            found.hits,
-            self.values.get(OBJECT_RELIANCE.name, unknown),
-            self.values.get(BACKGROUND_RELIANCE.name, unknown),
-            (self.groups or [None] * len(found))[: len(found)],
-        )
-        return [Evidence(*row) for row in zip(*columns, strict=True)]
+        # A sentence is about one class: that explained, which must be the one that is right or not.
+        reliances = [
+            [value if target == label else nan for value, target, label in zip(column, targets, labels, strict=True)]
+            for column in (
+                self.values.get(key.name, [nan] * len(found)) for key in (OBJECT_RELIANCE, BACKGROUND_RELIANCE)
+            )
+        ]
+        groups = (self.groups or [None] * len(found))[: len(found)]
+        return [Evidence(*row) for row in zip(targets, right, found.hits, *reliances, groups, strict=True)]
 
     @_OUTSIDE_INFERENCE
     def compute(self, strategy: Strategy, parts: Sequence[Measured]) -> dict[str, float]:
@@ -304,7 +309,11 @@ class LoaderTracker(Timed):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*compute.* method of metric .* was called before")
                 computed = collection.to(device).compute()
-            values.update({f"{prefix}{key_name(name)}": value for name, value in self._scalars(computed, device)})
+            for name, value in self._scalars(computed, device):
+                key = f"{prefix}{key_name(name)}"
+                if key in values:  # of a metric that gives a dict of values, whose names are known only now
+                    raise ValueError(f"Expected every metric to give values of other names, but {key!r} comes twice.")
+                values[key] = value
             values.update(differences(values, prefix))
         found = {name: float(value) for name, value in values.items()}
         found[NUM_SAMPLES.name] = total = float(sum(part.explained for part in parts))
@@ -312,9 +321,10 @@ class LoaderTracker(Timed):
             found[VALID_FRACTION.name] = sum(part.valid for part in parts) / total
         self.intervals = intervals_of(joined([part.values for part in parts]))
         evidence = [one for part in parts for one in part.evidence]
-        if is_judged(evidence):
-            self.alarms = alarms(evidence, lambda target: class_name(target, self.class_names.names))
-            found[ALARMS.name] = float(len(self.alarms))
+        self.alarms, count = judge(evidence, lambda target: class_name(target, self.class_names.names))
+        self.can_be_judged = can_be_judged(evidence)
+        if count is not None:
+            found[ALARMS.name] = float(count)
         return found
 
     def _scalars(self, computed: Mapping[str, Any], device: torch.device) -> Iterator[tuple[str, Tensor]]:
@@ -350,6 +360,11 @@ class LoaderTracker(Timed):
 def _collection(metrics: Mapping[str, Metric]) -> MetricCollection:
     """Clones; not grouped: torchmetrics would merge metrics whose states happen to be equal after the first update."""
     return MetricCollection({name: one.clone() for name, one in metrics.items()}, compute_groups=False)
+
+
+def _reliances(metrics: Iterable[Metric]) -> Iterator[RelianceMetric]:
+    """All metrics of this kind, also those inside others."""
+    return (one for metric in metrics for one in metric.modules() if isinstance(one, RelianceMetric))
 
 
 def _takes_previous(metric: Metric) -> bool:

@@ -20,7 +20,7 @@ from sess_lightning.callback.exchange import combined
 from sess_lightning.callback.explainer import Explained, Explainer
 from sess_lightning.callback.following import SampleFollowing
 from sess_lightning.callback.forward_view import ForwardView, batch_row
-from sess_lightning.callback.keys import PHOTOS, PHOTOS_PART, SECONDS, VALID_FRACTION, full_name, key_name
+from sess_lightning.callback.keys import ALARMS, PHOTOS, PHOTOS_PART, SECONDS, VALID_FRACTION, full_name, key_name
 from sess_lightning.callback.loaders import ends_here, evaluation_loaders
 from sess_lightning.callback.logged_value import log_value
 from sess_lightning.callback.monitors import check_batches, check_values, monitors_of
@@ -164,39 +164,62 @@ class ValidationWork(SampleFollowing):
         parts = self._exchange(lambda: self._parts(trainer.world_size), stale)
         if parts is not None and first:
             annotated = {n: {one[n][0].annotated for one in parts} for n in suffixes}  # the same everywhere
-            check_batches(monitors_of(trainer, self.prefix), self.prefix, suffixes, annotated, several)
+            monitors = monitors_of(trainer, self.prefix)
+            self._exchange(lambda: check_batches(monitors, self.prefix, suffixes, annotated, several))
         if trainer.sanity_checking:
             self._trackers = {}
             return
         results = self._exchange(lambda: self._values(trainer, parts, suffixes), stale) if parts is not None else None
+        told: dict[int, dict[str, float]] = {}
         logged: set[str] = set()
+        waiting: set[str] = set()  # keys that may have a value once the network is right
         for number, suffix in suffixes.items():
             tracker = self._trackers[number]
             tracker.complete = True
             if parts is None or results is None:
                 continue
-            values = combined([one[number] for one in results])
+            told[number] = combined([one[number] for one in results])
             self._followed[number] = tracker.selection.state([one[number][0].positions for one in parts])
-            self._close_pace(tracker, suffix)
             self.last_results[number] = tracker.found  # made in `_values`
             self.last_intervals[number] = tracker.intervals
-            if not values.get(VALID_FRACTION.name):
-                self._warn_of_constant_maps(trainer, pl_module, tracker)
-            for name, value in values.items():
+            for name, value in told[number].items():
                 key = full_name(name, self.prefix, suffix)
                 log_value(trainer, pl_module, key, torch.tensor(value, device=trainer.strategy.root_device))
                 logged.add(key)
-            self.recorder.append(suffix, values, tracker.intervals, tracker.alarms)
-            self._tell_alarms(trainer, suffix, tracker.alarms)
+            waiting |= {full_name(ALARMS.name, self.prefix, suffix)} if tracker.can_be_judged else set()
         # What was logged before and is not now would still be there, and monitors would take it for new.
-        self._pause.renew(trainer, self._logged - logged)
+        self._pause.renew(trainer, (self._logged | waiting) - logged)
         self._logged |= logged
-        if first:
-            check_values(monitors_of(trainer, self.prefix), self.prefix, logged, map(key_name, self.metrics))
-        self.recorder.report(trainer)
-        self._exchange.proven = self._exchange.proven or results is not None
         if results is not None:
-            self._tell_cost()
+            checked = (logged | waiting) if first else None
+            self._exchange(lambda: self._conclude(trainer, pl_module, suffixes, told, checked))
+        self._exchange.proven = self._exchange.proven or results is not None
+
+    def _conclude(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, suffixes: Mapping[int, str],
+        told: Mapping[int, Mapping[str, float]], checked: set[str] | None,
+    ) -> None:  # fmt: skip
+        """Warn of what there is to warn of, and record. Guarded: a warning may be an error, on one process alone.
+
+        Args:
+            trainer: of this validation.
+            pl_module: that was validated.
+            suffixes: by number of the loader.
+            told: values by number of the loader and name of the key.
+            checked: in the first validation of a fit, the keys that monitors may read.
+        """
+        for number, suffix in suffixes.items():
+            tracker = self._trackers[number]
+            self._close_pace(tracker, suffix)
+            if not told[number].get(VALID_FRACTION.name):
+                self._warn_of_constant_maps(trainer, pl_module, tracker)
+            self.recorder.append(suffix, told[number], tracker.intervals, tracker.alarms)
+            self._tell_alarms(trainer, suffix, tracker.alarms)
+        if checked is not None:
+            measured = map(key_name, self.metrics)
+            check_values(monitors_of(trainer, self.prefix), self.prefix, checked, measured, self.alarm)
+        self.recorder.report(trainer)
+        self._tell_cost()
 
     def _parts(self, world_size: int) -> dict[int, Part]:
         """What this process tells the others, by loader."""
@@ -244,8 +267,8 @@ class ValidationWork(SampleFollowing):
     def _tell_alarms(self, trainer: pl.Trainer, suffix: str, found: Sequence[Alarm]) -> None:
         """Once for each class: the numbers of a sentence change, and later ones are in the viewer."""
         for alarm in found:
-            about = alarm.text.partition(" (")[0]
-            self._warn_once(f"alarm {suffix} {about}", f"SESSCallback, epoch {trainer.current_epoch}: {alarm.text}")
+            text = f"SESSCallback, epoch {trainer.current_epoch}: {alarm.text}"
+            self._warn_once(f"alarm {suffix} {alarm.key}", text)
 
     def _tell_cost(self) -> None:
         """Once in a fit, after its first full validation."""

@@ -149,7 +149,7 @@ class RelianceMetric(SaliencyMetric):
                 while end < min(begin + most, len(images)) and images[end].shape == images[begin].shape:
                     end += 1
                 output = logits(torch.stack(list(images[begin:end])))
-                rows = targets[begin:end].to(output.device)
+                rows = check_targets(targets[begin:end], end - begin, output.shape[1]).to(output.device)
                 found.append(class_scores(output, rows, self.activation).float().cpu())
                 begin = end
             return torch.cat(found)

@@ -5,9 +5,10 @@ import re
 import pytest
 
 from sess_lightning import SESSCallback
-from sess_lightning.callback.keys import KEYS, SRG, TAGS, build_metrics, metric_charts
+from sess_lightning.callback.chosen_metrics import build_metrics
+from sess_lightning.callback.keys import KEYS, SRG, TAGS, metric_charts
 from sess_lightning.metrics import SymmetricRelevanceGain
-from tests.helpers.boards import METRICS, callback, events, fit
+from tests.helpers.boards import METRICS, callback, events, fit, scenes
 
 
 def rows(text, first):
@@ -75,7 +76,12 @@ def test_directions_are_those_of_the_metrics():
 
 @pytest.mark.parametrize("more", [{}, {"srg": SymmetricRelevanceGain(steps=7)}])
 def test_a_fit_logs_all_of_them_and_nothing_else(tmp_path, more):
-    t = fit(tmp_path, callback(num_samples=3, num_images=3, metrics={**METRICS, **more}), epochs=2)
+    t = fit(
+        tmp_path,
+        callback(num_samples=24, num_images=3, metrics={**METRICS, **more}),
+        epochs=2,
+        data=scenes(val_size=24),
+    )
     board = events(t.logger.log_dir)
     keys = [key for key in KEYS if key is not SRG or more]
     expected = {key.name for key in keys} | {f"base_{key.name}" for key in keys if key.per_method}

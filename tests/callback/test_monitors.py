@@ -1,5 +1,6 @@
 """A monitored key that cannot exist is said in words, before the training where that can be known."""
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -8,6 +9,7 @@ from torchmetrics import Metric
 
 from sess_lightning import SESSCallback
 from sess_lightning.metrics import SaliencyDrift
+from tests.helpers.shortcuts import ReadsTheCorner, marked
 from tests.helpers.training import SMALL, Module, Pictures, collate_targets, loader, small_sess, trainer
 
 
@@ -45,6 +47,8 @@ class Counting(Module):
         ("sess/base_overall", {"compare_base": False}, "never logs.*`compare_base`"),
         ("sess/pointing_acc", {}, "hold no boxes and no masks.*batch_to_samples=.*sess/overall"),
         ("sess/base_pointing_acc", {}, "hold no boxes and no masks"),
+        ("sess/alarms", {"alarm": False}, "never logs.*`alarm`"),
+        ("sess/alarms", {}, "hold no boxes and no masks"),
         ("sess/overall/dataloader_idx_0", {}, "one validation loader the key is 'sess/overall'"),
     ],
 )
@@ -223,3 +227,50 @@ def test_each_stage_must_prove_itself(tmp_path, walk):
     with pytest.raises(Exception, match="batch_to_samples"):
         again(Module(), *([loader(), odd] if walk == "fit" else [odd]))
     assert t.current_epoch == 2
+
+
+class Late(pl.Callback):
+    """The network predicts the other class of each sample until an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def on_validation_epoch_start(self, trainer, pl_module):
+        pl_module.sign = 1 if trainer.current_epoch >= self.epoch else -1
+
+
+class Turning(ReadsTheCorner):
+    sign = 1
+
+    def forward(self, images):
+        return self.sign * super().forward(images)
+
+
+@pytest.mark.parametrize("kind", [EarlyStopping, ModelCheckpoint])
+def test_a_number_of_alarms_is_waited_for_until_enough_are_right(tmp_path, kind):
+    """Three validations in which no sample is right, and two with alarms."""
+    watching, kept = monitored(kind, "sess/alarms", tmp_path), []
+
+    class Keep(pl.Callback):
+        def on_validation_end(self, trainer, pl_module):
+            kept.append(trainer.callback_metrics.get("sess/alarms"))
+
+    callback = SESSCallback(num_samples=24, num_images=0, metrics=(), compare_base=False)
+    t = fit(tmp_path, callback, Late(3), watching, Keep(), module=Turning(), validation=marked(), max_epochs=5,
+            num_sanity_val_steps=0)  # fmt: skip
+    assert kept == [None, None, None, 2, 2]
+    assert t.current_epoch == 5
+    assert (watching.best_model_score if kind is ModelCheckpoint else watching.best_score) == 2
+
+
+@pytest.mark.parametrize("options", [{"num_samples": 4}, {"target": lambda samples, logits: 1 - samples.labels}])
+def test_a_number_of_alarms_that_cannot_come(tmp_path, options):
+    callback = SESSCallback(**{"num_samples": 24, "num_images": 0, "metrics": (), "compare_base": False, **options})
+    with pytest.raises(MisconfigurationException, match="'sess/alarms', but fewer than 5 of the samples followed"):
+        fit(tmp_path, callback, EarlyStopping("sess/alarms"), module=ReadsTheCorner(), validation=marked())
+
+
+def test_without_the_alarm_its_number_is_refused_beside_metrics_with_names_of_their_own(tmp_path):
+    callback = SESSCallback(small_sess(), metrics={"own": Several()}, alarm=False, **SMALL)
+    with pytest.raises(MisconfigurationException, match="'sess/alarms', but alarm=False"):
+        fit(tmp_path, callback, EarlyStopping("sess/alarms"), validation=loader("targets"))

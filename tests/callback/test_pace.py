@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 import pytest
 
 from sess_lightning import SESS, SESSCallback
-from sess_lightning.callback import tracker
+from sess_lightning.callback import cost as timer
 from sess_lightning.callback.pace import Pace
 from tests.helpers.training import Module, loader, trainer
 
@@ -16,7 +16,7 @@ class Clock:
 
     def __init__(self, monkeypatch, cost=1.0, warm_up=0.0):
         self.now, self.cost, self.warm_up = 0.0, cost, warm_up
-        monkeypatch.setattr(tracker, "time", SimpleNamespace(perf_counter=lambda: self.now))
+        monkeypatch.setattr(timer, "time", SimpleNamespace(perf_counter=lambda: self.now))
 
     def explain(self, model, images, targets):
         self.now += self.warm_up + self.cost * len(images)

@@ -158,3 +158,14 @@ def test_processes_that_may_have_no_batch_are_refused(owner):
         else:
             with pytest.raises(MisconfigurationException, match=r"allow_zero_length.*=True on 2 processes"):
                 refuse_empty_loaders(t, both["module"])
+
+
+@needs_gloo
+def test_a_warning_that_is_an_error_on_rank_0_ends_all(pair):
+    """None waits for the one that raised."""
+    first, second = both(pair, "warnings_are_errors")
+    assert len(first) == 9
+    for says in first:
+        assert says in (first[says] or ""), says
+        assert says in (second[says] or ""), says
+        assert "timeout" not in second[says].lower()

@@ -4,7 +4,6 @@ import os
 import random
 import time
 import warnings
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sess_lightning.metrics import InsertionAUC, PointingGame
 from tests.helpers.following import CALLS, CallingModule, Reference, data, numbers
 from tests.helpers.following import ours as following
 from tests.helpers.nets import seeded
+from tests.helpers.shortcuts import ReadsTheCorner, marked
 from tests.helpers.training import Module, Pictures, loader, small_sess, trainer
 
 SMALL = {"num_samples": 4, "num_images": 2, "compare_base": False}
@@ -250,11 +250,10 @@ class Taped(Recorder):
         self.unsafe("files")
         super()._open(trainer)
 
-    @contextmanager
-    def _tried(self, alone=False):
-        with super()._tried(alone):
-            yield
-            if alone:
+    def append(self, *arguments):
+        super().append(*arguments)
+        with self._tried():
+            if self._writers:
                 self.unsafe("line")
 
 
@@ -356,8 +355,56 @@ def follows(rank, folder):
     return found
 
 
+def warnings_are_errors(rank, folder):
+    """A warning is told on rank 0 alone, and may be an error there: by what it says, what each process ends with."""
+
+    def target(samples, logits):
+        if rank == 1 and callback.validations == 2:
+            raise RuntimeError("not this time")
+        return samples.labels
+
+    class Constant(Module):
+        def forward(self, images):
+            return 0 * super().forward(images)
+
+    class Unwritten(Recorder):
+        def append(self, *arguments):
+            with self._tried():
+                raise OSError("disk full")
+
+    class Unrecorded(SESSCallback):
+        def _start_stage(self, world_size):
+            super()._start_stage(world_size)
+            self.recorder = Unwritten(True, self.reporter, world_size, False)
+
+    callback = Counting(small_sess(), metrics=(), target=target, **SMALL)
+    quick = {**SMALL, "metrics": ()}
+    lenient = {name: EarlyStopping(f"sess/{name}", strict=False) for name in ("overal", "pointing_acc")}
+    blind = {"module": ReadsTheCorner(), "validation": marked()}
+    found = {}
+    for says, watch, others, options in (
+        ("SESSCallback, epoch", SESSCallback(num_samples=24, metrics=(), num_images=0), (), blind),
+        ("keeps to max_seconds", SESSCallback(small_sess(), max_seconds=1e-9, **quick), (), {}),
+        ("cannot follow", SESSCallback(small_sess(), follow=("random", "new_errors"), **quick), (), {}),
+        ("never logs", SESSCallback(small_sess(), **SMALL), (lenient["overal"],), {}),
+        ("no boxes and no masks", SESSCallback(small_sess(), **SMALL), (lenient["pointing_acc"],), {}),
+        ("got only constant", SESSCallback(small_sess(), **quick), (), {"module": Constant()}),
+        ("works during validation", SESSCallback(small_sess(), **quick), (), {"limit_val_batches": 0}),
+        ("skips this validation", callback, (), {"max_epochs": 3}),
+        ("could not write", Unrecorded(small_sess(), **quick), (), {"logger": rank == 0 and CSVLogger(folder)}),
+    ):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message=f"(?s).*{says}")
+            try:
+                fit(folder, watch, *others, **{"max_epochs": 2, **options})
+                found[says] = None
+            except Exception as error:
+                found[says] = f"{type(error).__name__}: {error}"
+    return found
+
+
 SCENES = (logger_on_one, values, no_batch, fails_once, fails_first, wrong_on_one, unknown_class, resumed, faults,
-          faults_of_rank_0, follows)  # fmt: skip
+          faults_of_rank_0, follows, warnings_are_errors)  # fmt: skip
 
 
 def work(rank, folder):

@@ -19,11 +19,11 @@ POINTING = {"pointing_acc"}
 BOOKS = {"sess/seconds", "sess/num_samples", "sess/valid_fraction"}
 
 
-RELIANCE = {"sess/object_reliance", "sess/background_reliance", "sess/alarms"}  # where there are objects
+RELIANCE = {"sess/object_reliance", "sess/background_reliance"}  # where there are objects
 
 
 def keys(names, validations=2):
-    """What is logged by this many validations: drift needs two, what the alarm reads needs objects."""
+    """What is logged by this many validations: drift needs two, reliance needs objects, alarms need five right ones."""
     drift = {"drift"} if validations > 1 else set()
     found = {f"sess/{base}{name}" for name in {*names} | drift for base in ("", "base_")} | BOOKS
     return found | (RELIANCE if {*names} >= POINTING else set())

@@ -113,3 +113,10 @@ def test_the_image_given_is_left_alone():
     one = image()
     BackgroundReliance().update(in_place, one, TARGETS, [BOX])
     assert torch.equal(one, image())
+
+
+@pytest.mark.parametrize("metric", [ObjectReliance, BackgroundReliance])
+def test_a_class_that_the_network_lacks_is_named(metric):
+    objects = [{**BOX, "labels": torch.tensor([5])}]
+    with pytest.raises(ValueError, match=r"`targets` to be in 0\.\.1, as the model gives 2 logits, but got 5"):
+        metric()(reads(slice(1, 5), slice(2, 6)), image(), torch.tensor([5]), objects)
