@@ -29,7 +29,7 @@ from sess_lightning.callback.keys import (
 )
 from sess_lightning.callback.loggers import log_folder, log_image, log_layout, log_text
 from sess_lightning.callback.notable import Notable
-from sess_lightning.callback.run_text import run_text
+from sess_lightning.callback.run_text import run_text, waiting
 from sess_lightning.callback.sample_rows import DisplayOptions, draw_grid, map_rows
 from sess_lightning.callback.sample_values import as_table, in_short
 from sess_lightning.callback.saving import file_pattern, save_evolution, save_validation
@@ -139,7 +139,8 @@ class Reporter:
         outcomes = [outcome for _, one in tracker.shown for outcome in one]
         if introduces:
             samples = [(outcome.place, display.name(outcome.label)) for outcome in outcomes]
-            text = run_text(*settings(), samples, tracker.selection.how, tracker.photo_names)
+            how = " ".join([tracker.selection.how, *waiting(tracker.process_seconds)])
+            text = run_text(*settings(), samples, how, tracker.photo_names)
             log_text(trainer.loggers, self._tag(RUN, suffix), text, trainer.global_step)
         if tracker.intervals:
             log_text(trainer.loggers, self._tag(INTERVALS, suffix), as_table(tracker.intervals), trainer.global_step)

@@ -81,6 +81,25 @@ def run_text(
     )  # fmt: skip
 
 
+def waiting(seconds: list[float]) -> list[str]:
+    """Returns a sentence about how long processes waited for each other; none where there is one.
+
+    Args:
+        seconds: that the work of each process took, before anything is drawn.
+
+    Example:
+        >>> waiting([3.0, 2.75])
+        ['Explaining and measuring took 3.0 s on process 0, the slowest, and 2.8 s on process 1, which waited 0.2 s.']
+    """
+    if len(seconds) < 2:
+        return []
+    slow, fast = seconds.index(max(seconds)), seconds.index(min(seconds))
+    return [
+        f"Explaining and measuring took {seconds[slow]:.1f} s on process {slow}, the slowest, and "
+        f"{seconds[fast]:.1f} s on process {fast}, which waited {seconds[slow] - seconds[fast]:.1f} s."
+    ]
+
+
 def in_one_line(value: Any) -> str:
     """Returns a value as one line, cut at 300 characters."""
     text = " ".join((value if isinstance(value, str) else repr(value)).split())

@@ -96,6 +96,7 @@ class LoaderTracker(Timed):
         alarms: what is wrong in this validation; after `compute`.
         can_be_judged: the samples are enough for a number of alarms, now or when more are right; after `compute`.
         shown: what the reporter draws of this validation, by process.
+        process_seconds: that the work of each process took, before drawing.
         notable: samples shown beside those followed, on rank 0; `None` where none are looked for.
         pictured: of the first so many samples rank 0 has what the record holds of them once.
         rank: rank of this process.
@@ -127,6 +128,7 @@ class LoaderTracker(Timed):
         self.class_names = FoundNames()
         self.photo_names: Sequence[str] | None = None
         self.shown: list[Any] = []
+        self.process_seconds: list[float] = []
         self.notable: Notable | None = None
         self.unfit: dict[str, str] = {}
         self.pictured = 0

@@ -48,6 +48,7 @@ class Part(NamedTuple):
     measured: Measured
     shown: Shown
     recorded: RecordPart
+    seconds: float  # that its work took
     notable: NotablePart | None = None
 
 
@@ -227,7 +228,7 @@ class ValidationWork(SampleFollowing):
         for number, tracker in self._trackers.items():
             with tracker.timed(), self._cost.timed(DRAWING):
                 recorded = self.recorder.share(tracker)
-            parts[number] = Part(tracker.measured(world_size), self.reporter.share(tracker), recorded)
+            parts[number] = Part(tracker.measured(world_size), self.reporter.share(tracker), recorded, tracker.seconds)
         return parts
 
     def _values(
@@ -242,7 +243,8 @@ class ValidationWork(SampleFollowing):
                 values = tracker.compute(trainer.strategy, [one[number][0] for one in parts])
                 self._note(tracker.unfit.items())
                 self._check_normalization(tracker)
-                tracker.shown = [one[number][1] for one in parts]
+                tracker.shown = [one[number].shown for one in parts]
+                tracker.process_seconds = [one[number].seconds for one in parts]
                 _ = tracker.found  # made here, where a failure is one on all
                 self._draw(trainer, tracker, suffix, combined([values, {SECONDS.name: 0.0}]))
                 with self._cost.timed(DRAWING):

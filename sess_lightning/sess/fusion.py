@@ -22,9 +22,9 @@ from sess_lightning.pixels import SMOOTHING, Size, gaussian_blur, source_pixels
 from sess_lightning.sess.windows import Window
 
 POOLS = ("mean", "plain_mean", "max")
-# Patches that are brought to the image together: their maps stay in the cache, and the memory does not grow with their
-# number.
-_CHUNK = 16
+# Patches that are brought to the image together, and pixels of the image that they touch: their maps stay in the cache,
+# and the memory does not grow with their number. In a large photo it is one patch of the lowest scale.
+_CHUNK, _CHUNK_PIXELS = 16, 2**22
 # Geometry that is kept for images of the same size, on their device: 15 sizes of 2048 pixels, 64 of 375 x 500.
 # Computing it anew costs less than a forward pass.
 _KEPT_BYTES, _KEPT = 2**26, 256
@@ -114,8 +114,11 @@ def _geometry(size: Size, windows: tuple[Window, ...], device: torch.device, dty
     chunks, done = [], 0
     for (scaled_h, scaled_w), group in groupby(windows, key=lambda w: (w.scaled_h, w.scaled_w)):
         same_scale = list(group)
-        for begin in range(0, len(same_scale), _CHUNK):
-            part = same_scale[begin : begin + _CHUNK]
+        window = same_scale[0]
+        touched = size[0] * size[1] * (window.y2 - window.y1) * (window.x2 - window.x1) // (scaled_h * scaled_w)
+        count = max(1, min(_CHUNK, _CHUNK_PIXELS // max(1, touched)))
+        for begin in range(0, len(same_scale), count):
+            part = same_scale[begin : begin + count]
             first = part[0]
             rows = _axis_taps(size[0], scaled_h, torch.tensor([w.y1 for w in part]), first.y2 - first.y1, like)
             columns = _axis_taps(size[1], scaled_w, torch.tensor([w.x1 for w in part]), first.x2 - first.x1, like)

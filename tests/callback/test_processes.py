@@ -35,6 +35,7 @@ def both(pair, name):
 def test_only_rank_0_has_a_logger(pair):
     first, second = both(pair, "logger_on_one")
     assert first["written"]
+    assert first["waited"]  # a sentence of the run's text
     assert first["sess/num_samples"] == second["sess/num_samples"] == 4
 
 
@@ -46,6 +47,8 @@ def test_all_processes_log_the_same(pair):
                                               "sess/num_samples", "sess/valid_fraction"} | RELIANCE  # fmt: skip
     seconds = max(first.pop("mine"), second.pop("mine"))
     assert first == second
+    assert first["times"][1] >= 0.3  # a process that sleeps; the other does not wait in its own time
+    assert len(first["times"]) == 2
     assert first["sess/own"] == 0.75
     assert first["sess/num_samples"] == 5
     assert first["sess/seconds"] == pytest.approx(seconds, rel=1e-6)

@@ -107,7 +107,8 @@ def logged(t):
 def logger_on_one(rank, folder):
     logger = TensorBoardLogger(folder / "board") if rank == 0 else False
     t, _ = fit(folder, SESSCallback(small_sess(), **SMALL), logger=logger, max_epochs=1)
-    return {"written": bool(list((folder / "board").rglob("events*"))), **logged(t)}
+    events = [file.read_bytes() for file in (folder / "board").rglob("events*")]
+    return {"written": bool(events), "waited": any(b"the slowest" in one for one in events), **logged(t)}
 
 
 def values(rank, folder):
@@ -121,8 +122,9 @@ def values(rank, folder):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         t, _ = fit(folder, callback, max_epochs=1, validation=loader("targets"))
-    return {"mine": callback._trackers[0].seconds, "advised": any("sync_dist" in str(w.message) for w in caught),
-            **logged(t)}  # fmt: skip
+    tracker = callback._trackers[0]
+    advised = any("sync_dist" in str(w.message) for w in caught)
+    return {"mine": tracker.seconds, "times": tracker.process_seconds, "advised": advised, **logged(t)}
 
 
 def no_batch(rank, folder):

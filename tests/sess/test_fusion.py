@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from sess_lightning.pixels import gaussian_blur, minmax, source_pixels
+from sess_lightning.sess import fusion
 from sess_lightning.sess.fusion import calibrated, fuse, normalised_maps, smooth
 from sess_lightning.sess.windows import Window, pyramid_sizes, sliding_windows
 
@@ -176,3 +177,34 @@ def test_a_map_that_is_not_finite_leaves_the_others_alone(value):
     found = normalised_maps(maps, (4, 5))
     assert torch.equal(found[[0, 2]], expected[[0, 2]])
     assert not found[1].any()
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_how_many_patches_are_brought_together_changes_no_bit(monkeypatch, pool):
+    """A large photo takes them one by one, so that its memory stays bounded."""
+    size = (90, 120)
+    windows = sliding_windows(tuple(pyramid_sizes(size, (32, 32), 6)), (32, 32), (16, 16))
+    maps = torch.rand(len(windows), 4, 4, generator=torch.Generator().manual_seed(0))
+    weights = torch.linspace(0.1, 1, len(windows))
+    found = []
+    for pixels in (2**22, 3000, 1):
+        monkeypatch.setattr(fusion, "_CHUNK_PIXELS", pixels)
+        monkeypatch.setattr(fusion, "_geometries", fusion._Geometries(2**26, 8))
+        found.append(fuse(maps, windows, weights, size, pool))
+    assert found[0].equal(found[1])
+    assert found[0].equal(found[2])
+
+
+@pytest.mark.parametrize("size", [(375, 500), (3000, 4000)])
+def test_what_is_brought_to_the_image_at_once_is_bounded(size):
+    """16 patches of an ordinary photo; of one of 12 megapixels about 4 million pixels, or a single patch."""
+    sizes = tuple(pyramid_sizes(size, (224, 224), 12))
+    windows = sliding_windows(sizes, (224, 224), (224, 224))
+    chunks = fusion._geometry(size, windows, torch.device("cpu"), torch.float32)
+    assert sum(chunk.patches.stop - chunk.patches.start for chunk in chunks) == len(windows)
+    for chunk in chunks:
+        count, rows = chunk.rows.indices.shape[1:]
+        assert count == 1 or count * rows * chunk.columns.indices.shape[2] <= 1.05 * 2**22
+        assert count <= 16
+    largest = max(chunk.patches.stop - chunk.patches.start for chunk in chunks)
+    assert largest == 16 if size == (375, 500) else 2 <= largest < 16
