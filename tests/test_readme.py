@@ -3,15 +3,31 @@
 import re
 
 import pytest
+import torch
 
 from sess_lightning import SESSCallback
+from sess_lightning.jobs.map_store import MapStore, PhotoMaps
+from sess_lightning.jobs.photos import JobPhoto
 
 
 def snippets(root):
     return re.findall(r"```python\n(.*?)```", (root / "README.md").read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.fixture
+def in_a_folder_with_maps(tmp_path, monkeypatch):
+    """As `sess-lightning maps` leaves it."""
+    store = MapStore(tmp_path / "maps", {}, "uint8", photo_size=False)
+    store.add(
+        "0", JobPhoto("a.jpg 00", "0", "a.jpg", (8, 9), None, {}), PhotoMaps([1], ["cat"], torch.rand(1, 8, 9), [True])
+    )
+    store.close()
+    store.finish({"a.jpg 00": "0"})
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.usefixtures("in_a_folder_with_maps")
 def test_snippets_run(root, number):
     names = {}
     exec("from sess_lightning import SESS, SESSCallback", names)  # noqa: S102
@@ -19,7 +35,7 @@ def test_snippets_run(root, number):
 
 
 def test_there_are_no_more_snippets(root):
-    assert len(snippets(root)) == 5
+    assert len(snippets(root)) == 6
 
 
 def test_files_exist(root):
