@@ -1,9 +1,9 @@
 """Does the alarm foresee that accuracy falls where a shortcut is missing? Many short trainings with planted shortcuts.
 
-python studies/alarm.py --out alarm_runs [--seeds 1 2 3] [--processes 2] [--report]
+python studies/alarm.py --out alarm_runs [--seeds 1 2 3 4] [--processes 2] [--report]
 
-Each training is one of ShapeScenes: a cue of some kind goes with its class in a share of the scenes. A run takes one to
-two minutes on a core and leaves a file in `--out`; what is there is not run again, so a study that was stopped goes on.
+Each training is one of ShapeScenes: a cue of some kind goes with its class in a share of the scenes. A run takes about
+a minute on a core and leaves a file in `--out`; what is there is not run again, so a study that was stopped goes on.
 `--report` trains nothing and prints the tables of what is there:
 
 - by kind and share, how far accuracy falls after the last epoch on the same scenes with random cues, and how many runs
@@ -269,7 +269,7 @@ def main() -> None:
     """Train what is missing, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="train nothing")
     options = parser.parse_args()
