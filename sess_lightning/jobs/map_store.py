@@ -129,7 +129,8 @@ class MapStore:
         """The tar file of a process, at the place where its next photo goes."""
         if writer not in self._open:
             path, index = self.folder / _tar(writer), self.folder / _index(writer)
-            tar = path.open("r+b" if path.exists() else "x+b")
+            path.touch()
+            tar = path.open("r+b")
             try:
                 _lock(tar, path)
             except ValueError:
