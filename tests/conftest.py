@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sess_lightning.networks.small_cnn import small_cnn
+from tests.helpers.browser import launched
 
 torch.set_num_threads(1)  # tiny networks: more threads only wait for each other
 
@@ -32,6 +33,16 @@ def golden_photos(root):
     The photos' licence is unknown, so they are not part of the project.
     """
     return outside_folder("SESS_GOLDEN_PHOTOS", root.parent / "shared" / "golden" / "sess_photos")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """`with browser(width, height, ...) as page`: each page is a fresh one, of one Chromium for a file's tests.
+
+    Not for the session: while Playwright runs, asyncio takes its loop for the one of whatever test comes next.
+    """
+    with launched() as pages:
+        yield pages
 
 
 def outside_folder(variable, default):
