@@ -7,11 +7,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: for t
 
 import pytest
 import torch
+from PIL import Image
 
 from sess_lightning.networks.small_cnn import small_cnn
 from tests.helpers.browser import launched
 
 torch.set_num_threads(1)  # tiny networks: more threads only wait for each other
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_png():
+    """PNG files of the same pixels, compressed in a fraction of the time: fits that draw spend a quarter of it so."""
+    real = Image.SAVE["PNG"]
+
+    def save(image, *arguments, **options):
+        image.encoderinfo.setdefault("compress_level", 1)
+        real(image, *arguments, **options)
+
+    Image.register_save("PNG", save)
+    yield
+    Image.register_save("PNG", real)
 
 
 @pytest.fixture(scope="session")
