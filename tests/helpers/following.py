@@ -94,9 +94,9 @@ def ours(folder, follow=ALL, **options):
     return Keeping(given.pop("sess", None) or small_sess(), **given)
 
 
-def finding(folder, **options):
+def finding(folder, follow=ALL, **options):
     """What finds samples in every validation and draws those of the first alone: drawing takes most of the time."""
-    return ours(folder, every_n_epochs=99, **options)
+    return ours(folder, follow, every_n_epochs=99, **options)
 
 
 def data(count=COUNT, seed=1):
