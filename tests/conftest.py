@@ -6,11 +6,33 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: for the processes that tests start, too
 
 import pytest
-import torch
 
-from sess_lightning.networks.small_cnn import small_cnn
+# Nothing heavy is imported here: with several workers, pytest's first process reads this file before it starts them.
 
-torch.set_num_threads(1)  # tiny networks: more threads only wait for each other
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny networks: more threads only wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_png():
+    """PNG files of the same pixels, compressed in a fraction of the time: fits that draw spend a quarter of it so."""
+    from PIL import Image
+
+    Image.preinit()  # which registers the format
+    real = Image.SAVE["PNG"]
+
+    def save(image, *arguments, **options):
+        image.encoderinfo.setdefault("compress_level", 1)
+        real(image, *arguments, **options)
+
+    Image.register_save("PNG", save)
+    yield
+    Image.register_save("PNG", real)
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +56,18 @@ def golden_photos(root):
     return outside_folder("SESS_GOLDEN_PHOTOS", root.parent / "shared" / "golden" / "sess_photos")
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """`with browser(width, height, ...) as page`: each page is a fresh one, of one Chromium for a file's tests.
+
+    Not for the session: while Playwright runs, asyncio takes its loop for the one of whatever test comes next.
+    """
+    from tests.helpers.browser import launched
+
+    with launched() as pages:
+        yield pages
+
+
 def outside_folder(variable, default):
     """The folder that an environment variable names, or the default one; skips where there is none."""
     given = os.environ.get(variable)
@@ -47,6 +81,10 @@ def outside_folder(variable, default):
 
 @pytest.fixture
 def small_weights(tmp_path):
+    import torch
+
+    from sess_lightning.networks.small_cnn import small_cnn
+
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = small_cnn(3)

@@ -2,7 +2,6 @@
 
 import random
 from itertools import combinations, product
-from pathlib import Path
 from typing import NamedTuple
 
 import lightning.pytorch as pl
@@ -184,17 +183,20 @@ def run(case, tmp_path, watched):
     model = torch.compile(module, backend="eager") if case.compiled == "module" else module
     good_calls = (12 if case.follows else 8) if case.entry == "fit" else 1
     method = Failing(good_calls) if case.fails else GradCAM()
-    sess, kept = SESS(method, num_scales=2, window_size=16), str(tmp_path)  # pictures and the record are written too
+    # Every validation is recorded, every third is drawn as well: drawing takes longer than the training.
+    written = {"save_dir": str(tmp_path), "num_images": 2, "every_n_epochs": 3}
     follow = ("random", "worst", "new_errors") if case.follows else "random"
-    ours = [SESSCallback(sess, num_samples=3, num_images=2, save_dir=kept, follow=follow)] if watched else []
+    sess = SESS(method, num_scales=2, window_size=16)
+    ours = [SESSCallback(sess, num_samples=3, follow=follow, **written)] if watched else []
     averaging = [EMAWeightAveraging(decay=0.5)] if case.trunk.startswith("averaging") else []
     callbacks = averaging + ours if case.trunk == "averaging before" else ours + averaging
+    # Four batches an epoch: a validation while gradients are gathered, and one after the two steps.
     trainer = pl.Trainer(
-        accelerator="cpu", max_epochs=2, accumulate_grad_batches=4, val_check_interval=2, logger=False,
+        accelerator="cpu", max_epochs=2, accumulate_grad_batches=3, val_check_interval=2, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
         callbacks=[*callbacks, GradientsStay()], precision=case.precision, inference_mode=case.inference_mode,
     )  # fmt: skip
-    arguments = (loader(case, 12, True), loader(case, 6, False)) if case.entry == "fit" else (loader(case, 6, False),)
+    arguments = (loader(case, 8, True), loader(case, 6, False)) if case.entry == "fit" else (loader(case, 6, False),)
     try:
         options = {} if case.entry == "fit" else {"verbose": False}
         getattr(trainer, case.entry)(model, *arguments, **options)
@@ -205,7 +207,7 @@ def run(case, tmp_path, watched):
     if watched and case.fails:
         assert method.raised
     if watched and case.follows and not case.fails:
-        assert bool(list(Path(kept).glob("sess_worst/*.png"))) == (case.compiled != "module")
+        assert bool(list(tmp_path.glob("sess_worst/*.png"))) == (case.compiled != "module")
     if watched and not case.fails:
         assert trainer.callback_metrics["sess/num_samples"] == 3
     return trainer, module

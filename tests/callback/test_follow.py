@@ -11,7 +11,16 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from sess_lightning import SESS
 from sess_lightning.callback.notable import fingerprints, outcomes
 from tests.helpers.boards import events
-from tests.helpers.following import CALLS, CallingModule, Reference, assert_as_the_plain_loop, data, fit, numbers, ours
+from tests.helpers.following import (
+    CALLS,
+    CallingModule,
+    Reference,
+    assert_as_the_plain_loop,
+    data,
+    finding,
+    fit,
+    numbers,
+)
 from tests.helpers.nets import seeded
 from tests.helpers.training import Pictures, loader, trainer
 
@@ -19,7 +28,7 @@ from tests.helpers.training import Pictures, loader, trainer
 class TestWhatIsFound:
     @pytest.mark.parametrize("name", CALLS)
     def test_those_of_a_plain_loop(self, tmp_path, name):
-        callback = ours(tmp_path)
+        callback = finding(tmp_path)
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*cannot follow")
             _, _, reference = fit(tmp_path, callback, CALLS[name], max_epochs=6)
@@ -27,7 +36,7 @@ class TestWhatIsFound:
         assert any(reference.new_errors(number, 3) for number in range(6))  # or nothing was tested
 
     def test_a_loader_that_shuffles(self, tmp_path):
-        callback = ours(tmp_path)
+        callback = finding(tmp_path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning advises against it
             _, _, reference = fit(tmp_path, callback, shuffle=True, max_epochs=6)
@@ -40,7 +49,7 @@ class TestWhatIsFound:
             return logits
 
         images = data()[0]
-        callback = ours(tmp_path)
+        callback = finding(tmp_path)
         torch.manual_seed(3)
         reference = Reference(*data())
         t = trainer(tmp_path, reference, callback)
@@ -51,7 +60,7 @@ class TestWhatIsFound:
     @pytest.mark.parametrize("entry", ["validate", "test"])
     @pytest.mark.parametrize("inference_mode", [True, False])
     def test_without_a_fit(self, tmp_path, entry, inference_mode):
-        callback, (images, labels) = ours(tmp_path), data()
+        callback, (images, labels) = finding(tmp_path), data()
         module = CallingModule()
         t = trainer(tmp_path, callback, inference_mode=inference_mode)
         getattr(t, entry)(module, DataLoader(TensorDataset(images, labels), batch_size=4), verbose=False)
@@ -64,7 +73,7 @@ class TestWhatIsFound:
             def validation_step(self, batch, batch_idx, dataloader_idx=0):
                 self(batch[0])
 
-        callback, module = ours(tmp_path), Two()
+        callback, module = finding(tmp_path), Two()
         sets = [data(10, seed) for seed in (1, 2)]
         t = trainer(tmp_path, callback, logger=TensorBoardLogger(tmp_path))
         t.validate(module, [DataLoader(TensorDataset(*one), batch_size=4) for one in sets], verbose=False)
@@ -80,7 +89,7 @@ class TestWhatIsFound:
             def __iter__(self):
                 return iter(TensorDataset(*data()))
 
-        callback = ours(tmp_path)
+        callback = finding(tmp_path)
         reference = Reference(*data())
         trainer(tmp_path, reference, callback).fit(CallingModule(), loader(count=16), DataLoader(Stream(), 4))
         assert_as_the_plain_loop(callback, reference)
@@ -89,7 +98,7 @@ class TestWhatIsFound:
         images, labels = data()
         labels = labels.clone()
         labels[::2] = -1
-        callback, module = ours(tmp_path), CallingModule()
+        callback, module = finding(tmp_path), CallingModule()
         trainer(tmp_path, callback).validate(
             module, DataLoader(TensorDataset(images, labels), batch_size=4), verbose=False
         )
@@ -105,7 +114,7 @@ class TestWhatIsFound:
     def test_an_image_that_is_not_finite_is_left_out(self, tmp_path):
         images, labels = data()
         images[7] = torch.nan
-        callback = ours(tmp_path, indices=[0, 1])
+        callback = finding(tmp_path, indices=[0, 1])
         trainer(tmp_path, callback).validate(
             CallingModule(), DataLoader(TensorDataset(images, labels), batch_size=4), verbose=False
         )
@@ -141,7 +150,7 @@ class TestHowItIsRead:
             def training_step(self, batch, batch_idx):
                 return F.cross_entropy(self.net(batch[0]), batch[1])
 
-        callback = ours(tmp_path, logits_fn=lambda output: output["scores"])
+        callback = finding(tmp_path, logits_fn=lambda output: output["scores"])
         module = Dict(lambda m, x: m(x)["scores"])
         _, _, reference = fit(tmp_path, callback, module=module)
         assert_as_the_plain_loop(callback, reference)
@@ -154,7 +163,9 @@ class TestHowItIsRead:
             def training_step(self, batch, batch_idx):
                 return F.cross_entropy(self.net(batch[0]), batch[1])
 
-        callback = ours(tmp_path, forward_fn=lambda module, images, batch: module(images, torch.ones(len(images), 1)))
+        callback = finding(
+            tmp_path, forward_fn=lambda module, images, batch: module(images, torch.ones(len(images), 1))
+        )
         module = Aged(lambda m, x: m(x, torch.ones(len(x), 1)))
         _, _, reference = fit(tmp_path, callback, module=module)
         assert_as_the_plain_loop(callback, reference)
@@ -170,7 +181,7 @@ class TestHowItIsRead:
             kept.append(logits.detach().float())
             return logits
 
-        callback, (images, labels) = ours(tmp_path), data()
+        callback, (images, labels) = finding(tmp_path), data()
         t = trainer(tmp_path, callback, precision=precision)
         t.validate(CallingModule(call), DataLoader(TensorDataset(images, labels), batch_size=4), verbose=False)
         losses = F.cross_entropy(torch.cat(kept), labels, reduction="none")
@@ -179,7 +190,7 @@ class TestHowItIsRead:
     def test_a_scripted_network(self, tmp_path):
         module = CallingModule()
         module.net = torch.jit.script(module.net)
-        callback = ours(tmp_path, sess=SESS("gradient", num_scales=1, window_size=None))
+        callback = finding(tmp_path, sess=SESS("gradient", num_scales=1, window_size=None))
         _, _, reference = fit(tmp_path, callback, module=module, max_epochs=1)
         assert_as_the_plain_loop(callback, reference)
 
@@ -190,13 +201,13 @@ class TestHowItIsRead:
             module.net = torch.compile(module.net, backend="eager")
         else:
             module.net.compile(backend="eager")
-        callback = ours(tmp_path)
+        callback = finding(tmp_path)
         _, _, reference = fit(tmp_path, callback, module=module)
         assert_as_the_plain_loop(callback, reference)
 
     def test_a_compiled_step_is_said_once(self, tmp_path):
         torch._dynamo.reset()
-        callback, (images, labels) = ours(tmp_path), data()
+        callback, (images, labels) = finding(tmp_path), data()
         model = torch.compile(CallingModule(), backend="eager")
         t = trainer(tmp_path, callback)
         with pytest.warns(UserWarning, match=r"cannot follow 'worst' and 'new_errors'.*torch\.compile") as caught:
@@ -212,7 +223,7 @@ class TestHowItIsRead:
         ],
     )
     def test_what_cannot_be_read_is_said_once(self, tmp_path, call, what):
-        callback, (images, labels) = ours(tmp_path), data(16)
+        callback, (images, labels) = finding(tmp_path), data(16)
         t = trainer(tmp_path, callback)
         with pytest.warns(UserWarning, match=rf"cannot follow.*{what}.*self\(images\).*forward_fn") as caught:
             t.fit(CallingModule(call), loader(count=16), DataLoader(TensorDataset(images, labels), batch_size=4))
@@ -225,7 +236,7 @@ class TestHowItIsRead:
             def validation_step(self, batch, batch_idx):
                 self(batch)
 
-        t = trainer(tmp_path, ours(tmp_path))
+        t = trainer(tmp_path, finding(tmp_path))
         with pytest.warns(UserWarning, match=r"cannot follow.*no labels"):
             t.fit(Blind(), loader(), loader("images"))
         assert t.callback_metrics["sess/num_samples"] == 5
@@ -237,4 +248,4 @@ class TestHowItIsRead:
                 return image + torch.rand(1), label
 
         with pytest.warns(UserWarning, match="no image of this validation came in the one before"):
-            trainer(tmp_path, ours(tmp_path)).fit(CallingModule(), loader(), DataLoader(Noisy(), batch_size=4))
+            trainer(tmp_path, finding(tmp_path)).fit(CallingModule(), loader(), DataLoader(Noisy(), batch_size=4))

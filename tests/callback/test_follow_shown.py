@@ -21,6 +21,7 @@ from tests.helpers.following import (
     Reference,
     assert_as_the_plain_loop,
     data,
+    finding,
     fit,
     numbers,
     ours,
@@ -35,7 +36,7 @@ class TestNothingElseChanges:
     def test_numbers_and_forwards_are_the_same(self, tmp_path, name):
         runs = []
         for follow in ("random", ALL):
-            callback = ours(tmp_path / str(len(runs)), follow, intervals=True)
+            callback = finding(tmp_path / str(len(runs)), follow, intervals=True)
             t, module, _ = fit(tmp_path, callback, CALLS[name])
             logged = {key: value for key, value in t.callback_metrics.items() if key != "sess/seconds"}
             _, lines, maps = check(tmp_path / str(len(runs)) / "sess_record")
@@ -65,7 +66,7 @@ class TestNothingElseChanges:
                 explain(self, *arguments)
                 listened.clear()
 
-            callback = ours(tmp_path, follow, num_samples=1, indices=[0])
+            callback = finding(tmp_path, follow, num_samples=1, indices=[0])
             callback._explain = before.__get__(callback)
             images, labels = data()
             trainer(tmp_path, callback).validate(
@@ -89,7 +90,7 @@ class TestNothingElseChanges:
         def hooks(module):
             return sum(len(one._forward_hooks) + len(one._forward_pre_hooks) for one in module.modules())
 
-        callback, module = ours(tmp_path), CallingModule()
+        callback, module = finding(tmp_path), CallingModule()
         images, labels = data()
         t = trainer(tmp_path, callback, Watch())
         t.fit(module, loader(count=16), DataLoader(TensorDataset(images, labels), batch_size=4))
@@ -101,15 +102,15 @@ class TestNothingElseChanges:
             module(x)
             raise RuntimeError("planted")
 
-        callback, module = ours(tmp_path), CallingModule(call)
+        callback, module = finding(tmp_path), CallingModule(call)
         with pytest.raises(RuntimeError, match="planted"):
             trainer(tmp_path, callback).validate(module, loader(), verbose=False)
         assert not any(one._forward_hooks or one._forward_pre_hooks for one in module.modules())
 
     def test_another_callback_that_explains_is_not_listened_to(self, tmp_path):
         """It explains while the hooks of the first are still there."""
-        second = ours(tmp_path / "b", prefix="b", sess=small_sess(step_size=8))
-        first = ours(tmp_path / "a")
+        second = finding(tmp_path / "b", prefix="b", sess=small_sess(step_size=8))
+        first = finding(tmp_path / "a")
         images, labels = data()
         reference = Reference(images, labels)
         call = CALLS["self.net(x)"]
@@ -142,7 +143,7 @@ class TestWhatIsShown:
         assert len(followed) == 5
 
     def test_without_follow_there_is_no_column(self, tmp_path):
-        fit(tmp_path, ours(tmp_path, "random"))
+        fit(tmp_path, finding(tmp_path, "random"))
         _, lines, _ = check(tmp_path / "sess_record")
         assert not any("kind" in line["samples"] for line in lines)
 
@@ -151,9 +152,9 @@ class TestWhatIsShown:
         images, labels = data()
         validation = DataLoader(TensorDataset(images, labels), batch_size=4)
         torch.manual_seed(3)
-        t = trainer(tmp_path, ours(tmp_path), saving, enable_checkpointing=True, max_epochs=2)
+        t = trainer(tmp_path, finding(tmp_path), saving, enable_checkpointing=True, max_epochs=2)
         t.fit(CallingModule(), loader(count=16), validation)
-        t = trainer(tmp_path, ours(tmp_path), max_epochs=4)
+        t = trainer(tmp_path, finding(tmp_path), max_epochs=4)
         t.fit(CallingModule(), loader(count=16), validation, ckpt_path=tmp_path / "saved" / "epoch=1.ckpt")
         assert [line["number"] for line in check(tmp_path / "sess_record")[1]] == [0, 1, 2, 3]
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.boards import callback, fit, server
-from tests.helpers.browser import browser, needs_chromium
+from tests.helpers.browser import needs_chromium
 
 IMAGES = """
 const found = [];
@@ -62,7 +62,7 @@ def brightness(file):
 @pytest.mark.slow
 @needs_chromium
 @pytest.mark.parametrize("mode", ["light", "dark"])
-def test_pages(address, folder, mode):
+def test_pages(browser, address, folder, mode):
     with browser(1600, 1400, quiet=False) as page:  # of TensorBoard's own scripts
         page.goto(f"{address}/?darkMode={str(mode == 'dark').lower()}#images")
         page.wait_for_function(f"(() => {{ {IMAGES} }})().length >= 3")

@@ -3,6 +3,7 @@
 import shutil
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -21,23 +22,32 @@ def until(page, expression, seconds=60):
 
 
 @contextmanager
-def browser(width=1280, height=800, dark=False, quiet=True, **options):
-    """A page of a fresh browser. With `quiet`, an error of a script in it fails the test at the end."""
+def launched():
+    """Headless Chromium, which takes seconds to start: yields what opens a page of it."""
     from playwright.sync_api import sync_playwright
 
-    errors = []
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = chromium.new_context(
-            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", **options
-        )
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        if quiet:
-            page.on("pageerror", lambda error: errors.append(str(error)))
-            page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         try:
-            yield page
+            yield partial(_page, chromium)
         finally:
             chromium.close()
+
+
+@contextmanager
+def _page(chromium, width=1280, height=800, dark=False, quiet=True, **options):
+    """A page that shares nothing with others. With `quiet`, an error of a script in it fails the test at the end."""
+    errors = []
+    context = chromium.new_context(
+        viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", **options
+    )
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    if quiet:
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    try:
+        yield page
+    finally:
+        context.close()
     assert errors == []

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from sess_lightning import SESSCallback
+from sess_lightning.metrics import DeletionAUC, InsertionAUC, PointingGame
 from tests.helpers.nets import seeded, small_cnn
 from tests.helpers.training import Pictures, loader, small_sess, trainer
 
@@ -92,6 +93,15 @@ class Keeping(SESSCallback):
 def ours(folder, follow=ALL, **options):
     given = {"num_samples": 5, "num_images": 3, "save_dir": str(folder), "follow": follow, **options}
     return Keeping(given.pop("sess", None) or small_sess(), **given)
+
+
+def finding(folder, follow=ALL, **options):
+    """What finds samples in every validation and draws those of the first alone: drawing takes most of the time.
+
+    The metrics call the network, as they always do, in fewer steps.
+    """
+    metrics = {"insertion": InsertionAUC(steps=5), "deletion": DeletionAUC(steps=5), "pointing": PointingGame()}
+    return ours(folder, follow, **{"every_n_epochs": 99, "metrics": metrics, **options})
 
 
 def data(count=COUNT, seed=1):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.helpers.browser import browser, needs_chromium, until
+from tests.helpers.browser import needs_chromium, until
 from tests.helpers.page import EXACT, address, centres, opened, pixels, samples_shown, settled
 from tests.helpers.records import CLASSES, lines_of, tile_of
 
@@ -16,7 +16,7 @@ pytestmark = needs_chromium
 
 
 class TestOpening:
-    def test_nothing_is_asked_of_the_network(self, report):
+    def test_nothing_is_asked_of_the_network(self, browser, report):
         asked = []
         with browser(offline=True) as page:
             page.on("request", lambda request: asked.append(request.url))
@@ -26,14 +26,14 @@ class TestOpening:
             settled(page)
         assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [address(report)]
 
-    def test_first_the_last_validation(self, report):
+    def test_first_the_last_validation(self, browser, report):
         with browser() as page:
             opened(page, report)
             assert page.locator(".when").inner_text() == "epoch 5 · step 72 · 6 of 6"
             assert samples_shown(page) == list(range(9))
 
     @pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 1280), (True, 390), (False, 1920)])
-    def test_light_dark_and_a_phone(self, report, dark, width):
+    def test_light_dark_and_a_phone(self, browser, report, dark, width):
         with browser(width, 800, dark=dark) as page:
             opened(page, report)
             for view in ("gallery", "sample"):
@@ -50,7 +50,7 @@ class TestOpening:
 
 class TestPixels:
     @pytest.mark.parametrize("number", [0, 3, 5])
-    def test_maps_are_the_recorded_ones(self, report, record, colours, number):
+    def test_maps_are_the_recorded_ones(self, browser, report, record, colours, number):
         with browser() as page:
             for sample, size in ((0, 192), (1, 96), (2, 192), (7, 96)):  # square, wide, high
                 opened(page, report, at=number, size=size, **EXACT)
@@ -58,7 +58,7 @@ class TestPixels:
                 drawn = pixels(page.locator(f".tile[data-sample='{sample}'] canvas"))
                 np.testing.assert_array_equal(centres(drawn, tile), colours[tile])
 
-    def test_base_and_both(self, report, record, colours):
+    def test_base_and_both(self, browser, report, record, colours):
         tile = tile_of(record, 0, 0, "base")
         with browser() as page:
             opened(page, report, at=0, size=144, show="base", **EXACT)
@@ -69,7 +69,7 @@ class TestPixels:
             both = centres(pixels(page.locator(".tile canvas").first)[:, :144], tile)
             np.testing.assert_array_equal(both[6:], colours[tile][6:])  # above stands the name of the map
 
-    def test_grey(self, report, record):
+    def test_grey(self, browser, report, record):
         with browser() as page:
             opened(page, report, at=2, size=192, colours="grey", **EXACT)
             tile = tile_of(record, 2, 0)
@@ -77,7 +77,7 @@ class TestPixels:
                 centres(pixels(page.locator(".tile canvas").first), tile), np.repeat(tile[..., None], 3, -1)
             )
 
-    def test_without_opacity_the_picture_alone(self, report, record):
+    def test_without_opacity_the_picture_alone(self, browser, report, record):
         with browser() as page:
             opened(page, report, size=192, opacity=0, boxes=0, peaks=0)
             drawn = pixels(page.locator(".tile canvas").first)[..., :3]
@@ -86,7 +86,7 @@ class TestPixels:
         assert np.ptp(drawn, axis=-1).max() <= 1  # grey
         assert np.abs(drawn[..., 0] - photo).mean() < 8  # the browser's weights of the colours differ a little
 
-    def test_box_and_peak_are_where_the_record_has_them(self, report, record):
+    def test_box_and_peak_are_where_the_record_has_them(self, browser, report, record):
         with browser() as page:
             opened(page, report, at=5, size=192, opacity=0, boxes=0, peaks=0)
             without = pixels(page.locator(".tile canvas").first)[..., :3]
@@ -103,7 +103,7 @@ class TestPixels:
 
 
 class TestTime:
-    def test_slider_and_keys(self, report):
+    def test_slider_and_keys(self, browser, report):
         with browser() as page:
             opened(page, report)
             slider = page.get_by_label("Validation", exact=True)
@@ -119,7 +119,7 @@ class TestTime:
                 settled(page)
                 assert page.locator(".when b").inner_text() == f"epoch {epoch}", key
 
-    def test_play_runs_from_the_start_to_the_end(self, report):
+    def test_play_runs_from_the_start_to_the_end(self, browser, report):
         with browser() as page:
             opened(page, report)
             page.evaluate("""window.seen = [];
@@ -130,7 +130,7 @@ class TestTime:
             page.get_by_label("Play").wait_for()
             assert list(dict.fromkeys(page.evaluate("window.seen"))) == [f"epoch {number}" for number in range(6)]
 
-    def test_a_click_on_a_chart_jumps(self, report):
+    def test_a_click_on_a_chart_jumps(self, browser, report):
         with browser() as page:
             opened(page, report)
             plot = page.locator(".numbers .plot").first
@@ -144,7 +144,7 @@ class TestTime:
 
 
 class TestChoosing:
-    def test_filters_and_their_counts(self, report, record):
+    def test_filters_and_their_counts(self, browser, report, record):
         columns = lines_of(record)[1]["samples"]
         header = json.loads((record / "record.json").read_text())
         labels = [one["label"] for one in header["samples"]]
@@ -173,7 +173,7 @@ class TestChoosing:
             settled(page)
             assert samples_shown(page) == [1, 4, 7]
 
-    def test_orders(self, report, record):
+    def test_orders(self, browser, report, record):
         line = lines_of(record)[3]
         columns = line["samples"]
         first = [_distance(tile_of(record, 3, i), tile_of(record, 0, i)) for i in range(9)]
@@ -192,7 +192,7 @@ class TestChoosing:
                 settled(page)
                 assert samples_shown(page) == samples.tolist(), order
 
-    def test_no_sample_left(self, report):
+    def test_no_sample_left(self, browser, report):
         with browser() as page:
             opened(page, report, at=5, only="wrong", cls=1)
             page.get_by_role("button", name="show all").click()
@@ -201,7 +201,7 @@ class TestChoosing:
 
 
 class TestSample:
-    def test_all_of_it(self, report, record):
+    def test_all_of_it(self, browser, report, record):
         with browser() as page:
             opened(page, report, at=0)
             page.locator(".tile[data-sample='0']").click()  # misclassified, so there is a second map
@@ -226,7 +226,7 @@ class TestSample:
             settled(page)
             assert page.locator(".when b").inner_text() == "epoch 3"
 
-    def test_it_opens_at_its_top_and_goes_back_to_where_one_was(self, report):
+    def test_it_opens_at_its_top_and_goes_back_to_where_one_was(self, browser, report):
         with browser(400, 700) as page:
             opened(page, report)
             page.locator(".tile").last.scroll_into_view_if_needed()
@@ -238,7 +238,7 @@ class TestSample:
             until(page, f"Math.abs(scrollY - {before}) < 4")
             assert before > 300
 
-    def test_keys(self, report):
+    def test_keys(self, browser, report):
         with browser() as page:
             opened(page, report)
             page.locator(".tile").nth(2).focus()

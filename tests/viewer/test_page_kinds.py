@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sess_lightning.viewer.report import write_report
-from tests.helpers.browser import browser, needs_chromium
+from tests.helpers.browser import needs_chromium
 from tests.helpers.page import opened, samples_shown, settled
 from tests.helpers.records import RunScript
 
@@ -32,7 +32,7 @@ def report(tmp_path):
     return tmp_path / "report.html"
 
 
-def test_a_chip_for_each_kind(report):
+def test_a_chip_for_each_kind(browser, report):
     with browser() as page:
         opened(page, report)
         for name, samples in {"random": range(6), "worst": [4, 6, 7], "new errors": [7, 8]}.items():
@@ -49,7 +49,7 @@ def test_a_chip_for_each_kind(report):
             assert page.get_by_role("button", name=f"{name} 0", exact=True).is_hidden()
 
 
-def test_marks_and_words(report):
+def test_marks_and_words(browser, report):
     with browser() as page:
         opened(page, report)
         assert page.locator(".count").inner_text() == "9 of 9 samples · numbers are of the 6 random ones."
@@ -65,7 +65,7 @@ def test_marks_and_words(report):
         assert "new error" in page.locator(".sample .caption").inner_text()
 
 
-def test_numbers_of_the_random_ones_alone(report):
+def test_numbers_of_the_random_ones_alone(browser, report):
     """Their probabilities are one half, those of the others 0."""
     with browser() as page:
         opened(page, report)
@@ -75,7 +75,7 @@ def test_numbers_of_the_random_ones_alone(report):
         assert page.locator(".row output").first.get_attribute("title") == "mean of 2 samples"
 
 
-def test_a_record_without_kinds_has_no_such_chip(tmp_path):
+def test_a_record_without_kinds_has_no_such_chip(browser, tmp_path):
     write_report([RunScript(validations=2).write(tmp_path / "sess_record")], tmp_path / "report.html")
     with browser() as page:
         opened(page, tmp_path / "report.html")

@@ -7,14 +7,14 @@ import pytest
 from PIL import Image
 
 from sess_lightning.viewer.report import write_report
-from tests.helpers.browser import browser, needs_chromium
+from tests.helpers.browser import needs_chromium
 from tests.helpers.page import EXACT, address, opened, pixels, samples_shown, settled
 from tests.helpers.records import RunScript, tile_of
 
 pytestmark = needs_chromium
 
 
-def test_what_chance_scores_is_a_line_in_its_own_chart(tmp_path):
+def test_what_chance_scores_is_a_line_in_its_own_chart(browser, tmp_path):
     """Only in the chart of the number that the record has it for; a record without has no line."""
     record = RunScript(samples=3, validations=3).write(tmp_path / "sess_record")
     header = json.loads((record / "record.json").read_text())
@@ -31,7 +31,7 @@ def test_what_chance_scores_is_a_line_in_its_own_chart(tmp_path):
                 assert charts.locator("svg .noskill").count() == 1
 
 
-def test_alarms_are_said_above_the_gallery_and_lead_to_their_class(tmp_path):
+def test_alarms_are_said_above_the_gallery_and_lead_to_their_class(browser, tmp_path):
     """Only in the validations that have one; a sentence about all classes is no button; names are no HTML."""
     record = RunScript(samples=6, validations=3).write(tmp_path / "sess_record")
     path = record / "validations.jsonl"
@@ -53,7 +53,7 @@ def test_alarms_are_said_above_the_gallery_and_lead_to_their_class(tmp_path):
         assert alarms.is_hidden()
 
 
-def test_a_map_that_is_missing_costs_its_validation_alone(tmp_path):
+def test_a_map_that_is_missing_costs_its_validation_alone(browser, tmp_path):
     record = RunScript(samples=3, validations=3).write(tmp_path / "sess_record")
     (record / "maps" / "000001.png").unlink()
     write_report([record], tmp_path / "report.html")
@@ -80,7 +80,7 @@ class TestTwoRuns:
         write_report([one, other], folder / "two.html")
         return folder / "two.html", one, other
 
-    def test_side_by_side_by_epoch_and_pixels(self, two, colours):
+    def test_side_by_side_by_epoch_and_pixels(self, browser, two, colours):
         file, one, other = two
         with browser() as page:
             opened(page, file, size=192, **EXACT)
@@ -98,7 +98,7 @@ class TestTwoRuns:
             legend = page.locator(".numbers .legend").first.inner_text()
             assert "SESS of version_1" in legend
 
-    def test_a_damaged_run_leaves_the_other(self, two, tmp_path):
+    def test_a_damaged_run_leaves_the_other(self, browser, two, tmp_path):
         _, one, _ = two
         broken = tmp_path / "version_9" / "sess_record"
         RunScript(samples=3, validations=2).write(broken)
@@ -109,7 +109,7 @@ class TestTwoRuns:
             assert samples_shown(page) == list(range(9))
             assert "record.json" in page.locator(".message").inner_text()
 
-    def test_only_a_damaged_run(self, tmp_path):
+    def test_only_a_damaged_run(self, browser, tmp_path):
         broken = RunScript(samples=3, validations=2).write(tmp_path / "sess_record")
         (broken / "record.json").write_text("[]")
         write_report([broken], tmp_path / "report.html")
@@ -120,7 +120,7 @@ class TestTwoRuns:
 
 
 class TestSharing:
-    def test_a_link_opens_the_same_view(self, report):
+    def test_a_link_opens_the_same_view(self, browser, report):
         with browser() as page:
             opened(page, report)
             page.get_by_label("Validation", exact=True).fill("2")
@@ -143,7 +143,7 @@ class TestSharing:
             assert samples_shown(page) == [1, 4, 7]
 
     @pytest.mark.parametrize("sample", [-1, 1])
-    def test_save_picture(self, report, tmp_path, sample):
+    def test_save_picture(self, browser, report, tmp_path, sample):
         with browser(accept_downloads=True) as page:
             opened(page, report, at=3, size=192, sample=sample, **EXACT)
             drawn = pixels(page.locator(".tile canvas" if sample < 0 else ".large canvas").first)[..., :3]
@@ -157,7 +157,7 @@ class TestSharing:
 
 
 class TestNames:
-    def test_names_are_words(self, tmp_path):
+    def test_names_are_words(self, browser, tmp_path):
         evil = ("<b>bold</b>", "<img src=x onerror=window.bad=1>", "</script><script>window.bad=1</script>")
         record = RunScript(classes=evil).write(tmp_path / "<i>run" / "sess_record")
         write_report([record], tmp_path / "report.html")
@@ -171,7 +171,7 @@ class TestNames:
 
 
 class TestWhatIsMissing:
-    def test_neither_boxes_nor_base(self, tmp_path):
+    def test_neither_boxes_nor_base(self, browser, tmp_path):
         record = RunScript(boxes=False, base=False).write(tmp_path / "sess_record")
         write_report([record], tmp_path / "report.html")
         with browser() as page:
@@ -184,7 +184,7 @@ class TestWhatIsMissing:
             settled(page)
             assert page.locator(".large canvas").count() == 2
 
-    def test_no_validation_yet(self, tmp_path):
+    def test_no_validation_yet(self, browser, tmp_path):
         record = RunScript(validations=0).write(tmp_path / "sess_record")
         (record / "validations.jsonl").write_text("")
         write_report([record], tmp_path / "report.html")
@@ -193,7 +193,7 @@ class TestWhatIsMissing:
             page.locator(".message").wait_for()
             assert page.locator(".message").inner_text().endswith("no validation has ended yet.")
 
-    def test_a_long_run_is_thinned_evenly_and_says_so(self, tmp_path):
+    def test_a_long_run_is_thinned_evenly_and_says_so(self, browser, tmp_path):
         record = RunScript(samples=2, validations=100).write(tmp_path / "sess_record")
         write_report([record], tmp_path / "report.html")
         with browser() as page:
@@ -204,7 +204,7 @@ class TestWhatIsMissing:
             assert set(np.diff(epochs)) <= {2, 3}
 
 
-def test_a_watermark_is_found_in_one_click(tmp_path):
+def test_a_watermark_is_found_in_one_click(browser, tmp_path):
     """From the first screen to the epoch and class where it takes over."""
     record = RunScript(samples=24, validations=20, classes=("cat", "dog", "car", "ship"), taken_over=12)
     write_report([record.write(tmp_path / "sess_record")], tmp_path / "report.html")

@@ -32,7 +32,7 @@ class TestRuns:
         before, (about, _, maps) = whole_lines(folder), read(folder)
         with open(folder / "validations.jsonl", "ab") as file:
             file.write(b'{"number":3,"epo')  # a process that was killed in it
-        callback = Keeping(small_sess(), num_samples=5, num_images=2, save_dir=str(tmp_path))
+        callback = ours(tmp_path, Keeping)
         fit(tmp_path, callback, max_epochs=4, ckpt_path=tmp_path / "saved" / "epoch=1.ckpt")
         again, lines, _ = check(folder)
         assert again == about
@@ -202,7 +202,7 @@ class TestFailures:
         }[where]
         real, full.on = getattr(owner, name), False
         monkeypatch.setattr(owner, name, broken)
-        callback = Later(small_sess(), num_samples=5, num_images=2, save_dir=str(tmp_path))
+        callback = ours(tmp_path, Later)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             t = fit(tmp_path, callback, max_epochs=5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.boards import server
-from tests.helpers.browser import browser, needs_chromium, until
+from tests.helpers.browser import needs_chromium, until
 from tests.helpers.page import EXACT, centres, pixels, samples_shown, settled
 from tests.helpers.records import RunScript, tile_of
 
@@ -28,6 +28,11 @@ def address(logs):
         yield url
 
 
+# The tab looks for new validations every ten seconds: here every tenth of a second.
+OFTEN = """const slowly = window.setInterval;
+window.setInterval = (look, period, ...others) => slowly(look, period === 10_000 ? 100 : period, ...others);"""
+
+
 def opened(page, address, hash_="sess"):
     """The frame of the tab."""
     page.goto(f"{address}/#{hash_}")
@@ -39,7 +44,7 @@ def opened(page, address, hash_="sess"):
     raise AssertionError("the tab does not come up")
 
 
-def test_pixels_time_and_two_runs(address, logs):
+def test_pixels_time_and_two_runs(browser, address, logs):
     with browser(1600, 1000, quiet=False) as page:
         frame = opened(page, address)
         settled(frame)
@@ -59,7 +64,7 @@ def test_pixels_time_and_two_runs(address, logs):
         assert width == 2 * 192 + 2
 
 
-def test_a_link_opens_the_same_view(address):
+def test_a_link_opens_the_same_view(browser, address):
     with browser(1600, 1000, quiet=False) as page:
         frame = opened(page, address)
         settled(frame)
@@ -77,7 +82,7 @@ def test_a_link_opens_the_same_view(address):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_light_and_dark_follow_tensorboard(address, dark):
+def test_light_and_dark_follow_tensorboard(browser, address, dark):
     with browser(1600, 1000, quiet=False) as page:
         page.goto(f"{address}/?darkMode={str(dark).lower()}#sess")
         until(page, "[...document.querySelectorAll('iframe')].some((one) => one.contentWindow.sess)")
@@ -85,10 +90,11 @@ def test_light_and_dark_follow_tensorboard(address, dark):
         assert frame.evaluate("document.documentElement.dataset.theme") == ("dark" if dark else "light")
 
 
-def test_new_validations_appear_while_training_writes(tmp_path):
+def test_new_validations_appear_while_training_writes(browser, tmp_path):
     script = RunScript(samples=3, validations=3)
     record = script.write(tmp_path / "run" / "sess_record")
     with server(tmp_path) as url, browser(1600, 1000, quiet=False) as page:
+        page.add_init_script(OFTEN)
         frame = opened(page, url)
         settled(frame)
         assert frame.locator(".when").inner_text() == "epoch 2 · step 36 · 3 of 3"
@@ -97,16 +103,17 @@ def test_new_validations_appear_while_training_writes(tmp_path):
         assert frame.locator(".when b").inner_text() == "epoch 3"  # who looks at the last one goes on with it
 
 
-def test_without_a_record_it_says_what_to_do(tmp_path):
+def test_without_a_record_it_says_what_to_do(browser, tmp_path):
     (tmp_path / "run").mkdir()
     with server(tmp_path) as url, browser(1600, 1000, quiet=False) as page:
+        page.add_init_script(OFTEN)
         frame = opened(page, url)
         assert "Train with SESSCallback()" in frame.locator(".message").inner_text()
         RunScript(samples=3, validations=1).write(tmp_path / "run" / "sess_record")
         frame.locator(".tile").first.wait_for()
 
 
-def test_what_is_decoded_of_a_long_run_is_bounded(tmp_path):
+def test_what_is_decoded_of_a_long_run_is_bounded(browser, tmp_path):
     RunScript(samples=2, validations=60).write(tmp_path / "run" / "sess_record")
     with server(tmp_path) as url, browser(1600, 1000, quiet=False) as page:
         frame = opened(page, url)
@@ -118,7 +125,7 @@ def test_what_is_decoded_of_a_long_run_is_bounded(tmp_path):
         assert frame.locator(".when").inner_text() == "epoch 3 · step 48 · 4 of 60"
 
 
-def test_files_are_fetched_while_one_rests_and_stay_bounded(tmp_path):
+def test_files_are_fetched_while_one_rests_and_stay_bounded(browser, tmp_path):
     RunScript(samples=2, validations=20).write(tmp_path / "run" / "sess_record")
     with server(tmp_path) as url, browser(1600, 1000, quiet=False) as page:
         frame = opened(page, url)
@@ -134,7 +141,7 @@ def test_files_are_fetched_while_one_rests_and_stay_bounded(tmp_path):
         assert sizes == [True, True, False]
 
 
-def test_a_slider_that_is_dragged_shows_what_it_passes(address):
+def test_a_slider_that_is_dragged_shows_what_it_passes(browser, address):
     with browser(1600, 1000, quiet=False) as page:
         frame = opened(page, address)
         settled(frame)
