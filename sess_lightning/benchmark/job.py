@@ -58,7 +58,7 @@ class Job:
         own = self.options
         own.check()
         networks = Networks.of(own, algorithms)
-        photos = JobPhotos(own.data, own.root, own.limit, own.seed, networks.normalisation, networks.groups)
+        photos = JobPhotos(own.data, own.root, own.limit, own.seed, networks.first, networks.groups)
         # Which photos are measured is no setting: each is known by its content, and only those asked for count.
         version = sys.modules[__name__.partition(".")[0]].__version__
         store = RowStore(Path(self.out), self.name, {"version": version, **networks.settings, **settings})

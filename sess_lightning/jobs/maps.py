@@ -80,7 +80,7 @@ def maps(
     )
     networks = Networks.of(options, {method: sess})
     photos = JobPhotos(
-        options.data, options.root, options.limit, options.seed, networks.normalisation, networks.groups, max_side, True
+        options.data, options.root, options.limit, options.seed, networks.first, networks.groups, max_side, True
     )
     settings = {
         "version": sys.modules[__name__.partition(".")[0]].__version__,
@@ -98,7 +98,8 @@ def maps(
         "dtype": dtype,
     }
     store = MapStore(Path(out), settings, dtype, size == "photo")
-    measure = _Explain(sess, target, photos.class_names)
+    names = {**(networks.first.class_names or {}), **photos.class_names}
+    measure = _Explain(sess, target, names)
     if Walk(options, networks.models, photos, measure, store, measure.cost).run():
         _finish(store, photos, options)
 

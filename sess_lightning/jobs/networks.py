@@ -21,7 +21,7 @@ class Networks(NamedTuple):
 
     models: dict[str, nn.Module]  # by name, in eval mode, without gradients of the weights
     groups: OutputGroups | None  # classes that they tell apart
-    normalisation: Network  # the first: all have its mean and deviation
+    first: Network  # all have its mean and deviation
     settings: dict[str, Any]  # what of them decides about the results
 
     @classmethod

@@ -89,6 +89,17 @@ def test_maps_of_predicted_classes(words, small_weights, plain, tmp_path, target
         )
 
 
+def test_names_are_those_of_the_data_or_else_of_the_network(words, plain, tmp_path, monkeypatch):
+    def named(*given):
+        return load_network(*given)._replace(class_names={0: "x", 1: "y", 2: "z"})
+
+    monkeypatch.setattr("sess_lightning.jobs.networks.load_network", named)
+    assert main(words(plain, target="top3")) == 0
+    assert all(sorted(one.names) == ["x", "y", "z"] for one in SavedMaps(tmp_path / "maps"))
+    assert main(words(write_photos(tmp_path / "photos", 1), "named", target="top3")) == 0
+    assert sorted(SavedMaps(tmp_path / "named")[0].names) == ["class 0", "class 1", "class 2"]
+
+
 def test_large_photos_are_scaled_down(words, plain, tmp_path):
     assert main(words(plain, max_side=50)) == 0
     sizes = {"a.png": (37, 50), "cats/a.png": (50, 50), "cats/b.one.png": (50, 35)}
