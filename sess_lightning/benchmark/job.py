@@ -13,7 +13,7 @@ from sess_lightning.jobs.networks import Networks
 from sess_lightning.jobs.options import PhotoOptions
 from sess_lightning.jobs.photos import Cost, JobPhotos
 from sess_lightning.jobs.store import RowStore
-from sess_lightning.jobs.walk import Measure, Walk
+from sess_lightning.jobs.walk import Measure, Walk, check_whole
 from sess_lightning.sess import SESS
 
 
@@ -39,7 +39,12 @@ class Job:
         return f"{chosen} of `{options.data}`{autocast}, 95 % intervals over photos"
 
     def walk(
-        self, measure: Measure, algorithms: Mapping[str, SESS], settings: Mapping[str, Any], cost: Cost
+        self,
+        measure: Measure,
+        algorithms: Mapping[str, SESS],
+        settings: Mapping[str, Any],
+        cost: Cost,
+        labels: bool = False,
     ) -> list[Row] | None:
         """Measure the photos that have no rows yet.
 
@@ -48,6 +53,7 @@ class Job:
             algorithms: SESS as it is used, by the name of the base method: tried before work starts.
             settings: further settings that determine the results, besides photos and networks.
             cost: the work for a photo.
+            labels: whether the labels of the photos are classes to explain.
 
         Returns:
             The rows of all photos on process 0; `None` on the others, and where other shards are not measured yet.
@@ -59,20 +65,22 @@ class Job:
         own.check()
         networks = Networks.of(own, algorithms)
         photos = JobPhotos(own.data, own.root, own.limit, own.seed, networks.first, networks.groups)
+        if labels:
+            photos.check_labels(networks.num_classes)
         # Which photos are measured is no setting: each is known by its content, and only those asked for count.
         version = sys.modules[__name__.partition(".")[0]].__version__
         store = RowStore(Path(self.out), self.name, {"version": version, **networks.settings, **settings})
-        if not Walk(own, networks.models, photos, measure, store, cost).run():
+        walk = Walk(own, networks.models, photos, measure, store, cost)
+        if not walk.run():
             return None
-        names = photos.names()
-        missing = names.keys() - store.done()
-        if missing and own.shard is not None:
+        if own.shard is not None:
             print(
-                f"Shard {own.shard} is measured; {len(missing)} of {len(names)} photos have no rows yet. When all "
-                "shards have ended, the same command without --shard writes the tables."
+                f"Shard {own.shard} is measured. When all shards have ended, the same command without --shard writes "
+                "the tables."
             )
             return None
-        rows = store.rows(names)
+        check_whole(walk)
+        rows = store.rows(photos.names())
         if not rows:
             raise ValueError(
                 f"Expected argument `data` to hold photos that can be measured, but none of the {len(photos)} in "

@@ -80,7 +80,7 @@ def pointing(
     algorithms = compared.build()
     settings = {**compared.settings(), **({"controls": True} if controls else {})}
     measure = _Measure(algorithms, tolerance if controls else None)
-    rows = job.walk(measure, algorithms, settings, measure.cost)
+    rows = job.walk(measure, algorithms, settings, measure.cost, labels=True)
     if rows is None:
         return
     shown = {name: rule for name, rule in SUBSETS.items() if any(map(rule, rows))}

@@ -100,11 +100,13 @@ class SavedMaps(Dataset[SavedMap]):
 
 
 def read_index(path: Path) -> list[dict[str, Any]]:
-    """Returns the entries of an index; a last line that was cut short is left out."""
+    """Returns the entries of an index; lines that were cut short are left out."""
     entries = []
     for line in path.read_bytes().split(b"\n"):
         try:
-            entries.append(json.loads(line))
+            entry = json.loads(line)
         except ValueError:
             continue
+        if isinstance(entry, dict):
+            entries.append(entry)
     return entries

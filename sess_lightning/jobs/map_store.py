@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import re
 import tarfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -21,6 +23,7 @@ from sess_lightning.jobs.store import check_settings
 from sess_lightning.pixels import Size, resize
 
 TYPES = ("uint8", "float16")
+_LONGEST = 50  # letters of a photo's name, of up to 4 bytes each: file systems allow 255 bytes
 _END = bytes(2 * tarfile.BLOCKSIZE)  # ends an archive
 
 
@@ -52,12 +55,25 @@ class MapStore:
     def __init__(self, folder: Path, settings: Mapping[str, Any], dtype: str, photo_size: bool) -> None:
         self.folder, self.dtype, self.photo_size = folder, dtype, photo_size
         folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "settings.json").exists() and [*folder.glob(_tar("*")), *folder.glob(INDEX)]:
+            raise ValueError(
+                f"Expected argument `out` to be a folder of maps with their settings.json, or a new one, but {folder} "
+                "has maps without it. Copy the whole folder, or pass another --out."
+            )
         check_settings(folder, settings)
         self._open: dict[str, IO[bytes]] = {}
 
     def done(self) -> set[str]:
         """Returns the keys of the photos that have maps."""
         return set(self._entries())
+
+    def open(self, writer: str) -> None:
+        """Open the tar file of a process, and keep others from it.
+
+        Raises:
+            ValueError: if another process writes to it, or it is none that this class has written.
+        """
+        self._file(writer)
 
     def add(self, writer: str, photo: JobPhoto, result: PhotoMaps) -> None:
         """Store the maps of one photo; they are on disk when this returns.
@@ -100,6 +116,11 @@ class MapStore:
         Args:
             names: keys of the photos, in their order.
         """
+        for index in self.folder.glob(_index("*")):
+            with suppress(ValueError):  # another command writes to it
+                # A process that was killed while it wrote has left the end of its file in pieces.
+                self._file(index.name.removeprefix("maps-").removesuffix(".index.jsonl"))
+        self.close()
         found = self._entries()
         entries = [found[key] for key in names if key in found]
         unfinished = self.folder / f"{INDEX}.{os.getpid()}"
@@ -129,6 +150,11 @@ class MapStore:
         """The tar file of a process, at the place where its next photo goes."""
         if writer not in self._open:
             path, index = self.folder / _tar(writer), self.folder / _index(writer)
+            if not index.exists() and path.exists() and path.stat().st_size:
+                raise ValueError(
+                    f"Expected argument `out` to be a folder of maps with their indices, but {path} has none. Copy the "
+                    "whole folder, or pass another --out."
+                )
             path.touch()
             tar = path.open("r+b")
             try:
@@ -139,8 +165,13 @@ class MapStore:
             held = path.stat().st_size
             whole = [entry for entry in (read_index(index) if index.exists() else []) if entry["end"] <= held]
             _rewrite(index, whole)
-            tar.truncate(max((entry["end"] for entry in whole), default=0))
-            tar.seek(0, os.SEEK_END)
+            end = max((entry["end"] for entry in whole), default=0)
+            if held != end + len(_END):
+                tar.truncate(end)
+                tar.seek(end)
+                tar.write(_END)
+                tar.flush()
+            tar.seek(end)
             self._open[writer] = tar
         return self._open[writer]
 
@@ -178,9 +209,11 @@ def _index(writer: str) -> str:
 
 
 def _member_name(photo: JobPhoto) -> str:
-    """The path of the photo without dots, as WebDataset's names end at the first, and the beginning of its digest."""
-    stem = re.sub(r"[^\w/-]", "_", os.path.splitext(photo.file)[0])
-    return f"{stem.strip('/')}-{photo.key.rpartition(' ')[2][:8]}"
+    """The path of the photo without dots, as WebDataset's names end at the first, and a digest that tells it apart."""
+    stem = re.sub(r"[^\w/-]", "_", os.path.splitext(photo.file)[0]).strip("/")
+    folder, _, name = stem.rpartition("/")
+    digest = hashlib.blake2b(photo.key.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
+    return f"{folder}{'/' * bool(folder)}{name[:_LONGEST]}-{digest}"
 
 
 def _npy(values: np.ndarray) -> bytes:

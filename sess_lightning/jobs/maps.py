@@ -17,7 +17,7 @@ from sess_lightning.jobs.map_store import TYPES, MapStore, PhotoMaps
 from sess_lightning.jobs.networks import Networks
 from sess_lightning.jobs.options import PhotoOptions, parsed_scales
 from sess_lightning.jobs.photos import JobPhotos
-from sess_lightning.jobs.walk import Walk
+from sess_lightning.jobs.walk import Walk, check_whole
 from sess_lightning.pixels import Size
 from sess_lightning.sess import SESS
 
@@ -59,6 +59,8 @@ def maps(
         out: folder of the maps.
     """
     check_count("max_side", max_side, optional=True)
+    if max_side == 1:
+        raise ValueError("Expected argument `max_side` to be at least 2 pixels, or left out, but got 1.")
     check_choice("size", size, _SIZES)
     check_choice("dtype", dtype, TYPES)
     check_target(target)
@@ -82,6 +84,8 @@ def maps(
     photos = JobPhotos(
         options.data, options.root, options.limit, options.seed, networks.first, networks.groups, max_side, True
     )
+    if target in (None, "labels"):
+        photos.check_labels(networks.num_classes)
     settings = {
         "version": sys.modules[__name__.partition(".")[0]].__version__,
         **networks.settings,
@@ -100,8 +104,17 @@ def maps(
     store = MapStore(Path(out), settings, dtype, size == "photo")
     names = {**(networks.first.class_names or {}), **photos.class_names}
     measure = _Explain(sess, target, names)
-    if Walk(options, networks.models, photos, measure, store, measure.cost).run():
-        _finish(store, photos, options)
+    walk = Walk(options, networks.models, photos, measure, store, measure.cost)
+    if not walk.run():
+        return
+    if options.shard is not None:
+        print(
+            f"Shard {options.shard} is explained. When all shards have ended, the same command without --shard writes "
+            "the index."
+        )
+        return
+    check_whole(walk)
+    _finish(store, photos, options)
 
 
 def check_target(target: str | None) -> None:
@@ -111,16 +124,8 @@ def check_target(target: str | None) -> None:
 
 
 def _finish(store: MapStore, photos: JobPhotos, options: PhotoOptions) -> None:
-    """Write the index of all, or say what is missing."""
-    names = photos.names()
-    missing = len(names.keys() - store.done())
-    if missing and options.shard is not None:
-        print(
-            f"Shard {options.shard} is explained; {missing} of {len(names)} photos have no maps yet. When all shards "
-            "have ended, the same command without --shard writes the index."
-        )
-        return
-    entries = store.finish(names)
+    """Write the index of all, and say what is there."""
+    entries = store.finish(photos.names())
     if not entries:
         raise ValueError(f"Expected argument `data` to hold photos that can be read, but of {options.data!r} none can.")
     shards = sorted({entry["shard"] for entry in entries})

@@ -21,6 +21,7 @@ class Networks(NamedTuple):
 
     models: dict[str, nn.Module]  # by name, in eval mode, without gradients of the weights
     groups: OutputGroups | None  # classes that they tell apart
+    num_classes: int  # that all of them tell apart
     first: Network  # all have its mean and deviation
     settings: dict[str, Any]  # what of them decides about the results
 
@@ -40,8 +41,7 @@ class Networks(NamedTuple):
         if groups is not None:
             window = (options.window, options.window)
             found = {name: grouped(network, groups, window) for name, network in found.items()}
-        for name, network in found.items():
-            _try_network(name, network.module, algorithms)
+        outputs = [_try_network(name, network.module, algorithms) for name, network in found.items()]
         settings = {
             "model": options.model,
             "weights": {name: weights_digest(network.module) for name, network in found.items()},
@@ -50,7 +50,7 @@ class Networks(NamedTuple):
             "groups": None if groups is None else dict(zip(groups.names, groups.members, strict=True)),
         }
         models = {name: network.module.eval().requires_grad_(False) for name, network in found.items()}
-        return cls(models, groups, same_normalisation(list(found.values())), settings)
+        return cls(models, groups, min(outputs), same_normalisation(list(found.values())), settings)
 
 
 def networks(models: str, weights: str) -> dict[str, Network]:
@@ -97,14 +97,19 @@ def same_normalisation(found: Sequence[Network]) -> Network:
     return first
 
 
-def _try_network(name: str, model: nn.Module, algorithms: Mapping[str, SESS]) -> None:
-    """Raise a `ValueError` if a network cannot see a window, or a callable of the user's fails on it."""
+def _try_network(name: str, model: nn.Module, algorithms: Mapping[str, SESS]) -> int:
+    """Returns the number of a network's outputs.
+
+    Raises:
+        ValueError: if it cannot see a window, or a callable of the user's fails on it.
+    """
+    outputs = 0
     device = torch.device("cpu")
     model.eval()
     for method, sess in algorithms.items():
         window = sess.window_for([])
         try:
-            sess.whole_image_logits(model, [torch.zeros(3, *window)], window)
+            outputs = sess.whole_image_logits(model, [torch.zeros(3, *window)], window).shape[1]
         except Exception as error:
             raise ValueError(
                 f"Expected argument `window` to be a size that {name!r} accepts, but it fails on an image of "
@@ -112,6 +117,7 @@ def _try_network(name: str, model: nn.Module, algorithms: Mapping[str, SESS]) ->
             ) from error
         if "." in method:
             try_method(sess, model, method, device)
+    return outputs
 
 
 def try_method(sess: SESS, model: nn.Module, method: str, device: torch.device) -> None:

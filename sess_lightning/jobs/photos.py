@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,12 +95,12 @@ class JobPhotos:
         key, name, file = self.key(index) or "", self._name(number), self._file(number)
         try:
             picture = self._samples.picture(number)
+            reduced = self._reduced(picture).numpy()
             target = self._in_groups(self._samples.target(number))
         except (ValueError, OSError) as error:
             return JobPhoto(key, name, file, (0, 0), None, {}, str(error))
-        arrays = {part: value.numpy() for part, value in target.items()}
         stored = (picture.shape[-2], picture.shape[-1])
-        return JobPhoto(key, name, file, stored, self._reduced(picture).numpy(), arrays)
+        return JobPhoto(key, name, file, stored, reduced, _arrays(target))
 
     def names(self) -> dict[str, str]:
         """Returns the name of every photo that can be read, by its key."""
@@ -127,11 +128,47 @@ class JobPhotos:
                 return None
         return self._keys[number]
 
+    def check_labels(self, num_classes: int) -> None:
+        """Raise a `ValueError` that names the first photo with a label that is no class of the network.
+
+        Annotations that are read with each photo are those of named data sets, whose classes are known.
+
+        Args:
+            num_classes: of the network.
+        """
+        targets = self._samples.photos.targets
+        for number in self._numbers if isinstance(targets, list) else ():
+            target = self._in_groups(targets[self._samples.numbers[number]])
+            for label in target.get("labels", torch.empty(0)).tolist():
+                if label >= num_classes:
+                    raise ValueError(
+                        f"Expected labels in argument `data` to be classes of the network, 0..{num_classes - 1}, but "
+                        f"{self._file(number)} has {label}. Pass --groups, or the weights of another network."
+                    )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without tensors, each of which a process that is started anew would open a file for."""
+        targets = self._samples.photos.targets
+        if not isinstance(targets, list):
+            return {**self.__dict__, "_arrays": None}
+        return {**self.__dict__, "_arrays": list(map(_arrays, targets)), "_samples": _without_targets(self._samples)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = state.pop("_arrays")
+        self.__dict__.update(state)
+        if arrays is not None:
+            targets = [{name: torch.from_numpy(value) for name, value in one.items()} for one in arrays]
+            self._samples.photos = self._samples.photos._replace(targets=targets)
+
     def _in_groups(self, target: dict[str, Tensor]) -> dict[str, Tensor]:
-        if self._group_of is None or "labels" not in target:
+        """Labels as numbers of groups; -1 for those of no group."""
+        if self._group_of is None:
             return target
-        labels = [self._group_of.get(label, -1) for label in target["labels"].tolist()]
-        return {**target, "labels": torch.tensor(labels, dtype=torch.long)}
+        found = dict(target)
+        for name in {"labels", "label"} & target.keys():
+            numbers = [self._group_of.get(label, -1) for label in target[name].reshape(-1).tolist()]
+            found[name] = torch.tensor(numbers, dtype=torch.long).reshape(target[name].shape)
+        return found
 
     def _size(self, size: Size) -> Size:
         """Height and width of a photo of this size as it is worked on."""
@@ -178,6 +215,16 @@ def group_loader(photos: JobPhotos, groups: Sequence[Sequence[int]], workers: in
 def _only(groups: list[list[JobPhoto]]) -> list[JobPhoto]:
     (group,) = groups
     return group
+
+
+def _arrays(target: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in target.items()}
+
+
+def _without_targets(samples: PhotoDataset) -> PhotoDataset:
+    found = copy(samples)
+    found.photos = samples.photos._replace(targets=[])
+    return found
 
 
 def _digest(samples: PhotoDataset, index: int) -> str:

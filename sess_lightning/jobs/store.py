@@ -17,8 +17,8 @@ class RowStore:
     """Measured photos in `<folder>/<name>.parts/`, one file per process, one line of JSON per photo.
 
     A line contains all rows of its photo, so no photo is stored in part. An incomplete last line, left by a killed
-    process, is ignored. A photo that several processes measured counts once. The key
-    of a photo and the settings must say all that the rows depend on: rows of the same key and settings are reused.
+    process, is ignored. A photo that several processes measured counts once. The key of a photo
+    and the settings must say all that the rows depend on: rows of the same key and settings are reused.
 
     Args:
         folder: folder of the results; created if missing.
@@ -37,6 +37,9 @@ class RowStore:
     def done(self) -> set[str]:
         """Returns the keys of the photos that have been measured."""
         return {line["photo"] for line in self._lines()}
+
+    def open(self, writer: str) -> None:
+        """Nothing is open between two photos."""
 
     def add(self, writer: str, photo: JobPhoto, result: Sequence[Row]) -> None:
         """Store the rows of one photo; they are on disk when this returns."""
@@ -91,7 +94,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         unfinished = path.with_suffix(f".{os.getpid()}")
         unfinished.write_text(json.dumps(settings, indent=1), encoding="utf-8")
         unfinished.replace(path)  # atomic, as several processes may start at the same time
-    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+    before, now = _settings_in(path), json.loads(json.dumps(settings))
     different = [key for key in {**now, **before} if before.get(key) != now.get(key)]
     if different:
         key = different[0]
@@ -99,3 +102,16 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
             f"Expected the settings of the results that lie in {folder}, but `{key}` was {before.get(key)!r} and "
             f"is {now.get(key)!r}. Pass another --out, or remove that folder to begin anew."
         )
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"Expected argument `out` to be a folder of results of this command, or a new one, but {path} does not "
+            "hold settings of one. Pass another --out."
+        )
+    return found

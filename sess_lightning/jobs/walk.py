@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -17,8 +18,9 @@ from sess_lightning.jobs.dealing import dealt
 from sess_lightning.jobs.options import PRECISIONS, PhotoOptions
 from sess_lightning.jobs.photos import Cost, JobPhoto, JobPhotos, group_loader
 
-# How long processes wait for the last one at the end: it only means that one of them hangs.
+# How long processes wait for the last one at the end, where one may have far slower photos than the others.
 _PATIENCE = timedelta(days=7)
+_SIGTERM = 128 + 15  # what a shell says of a command that this signal ended
 
 
 class Measure(Protocol):
@@ -41,6 +43,16 @@ class Store(Protocol):
 
     def done(self) -> set[str]:
         """Returns the keys of the photos that have a result."""
+
+    def open(self, writer: str) -> None:
+        """Prepare to store results.
+
+        Args:
+            writer: name of the process.
+
+        Raises:
+            ValueError: if they cannot be stored.
+        """
 
     def add(self, writer: str, photo: JobPhoto, result: Any) -> None:
         """Store the result of one photo; it is on disk when this returns.
@@ -83,22 +95,29 @@ class Walk(NamedTuple):
             ValueError: if the devices asked for are not there.
         """
         trainer = _trainer(self.options)
-        groups = self._left()
-        if groups:
-            module = _Module(self, groups, trainer.world_size)
+        # One process alone may have nothing to do. Of several all come, as they must agree on what is left.
+        if trainer.world_size > 1 or self.left():
+            module = _Module(self)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
                 warnings.filterwarnings("ignore", message=".*predict returned None.*")  # results are stored already
+                warnings.filterwarnings("ignore", message=".*Total length of .* across ranks is zero.*")
                 try:
                     trainer.predict(module, return_predictions=False)
                 finally:
                     self.store.close()
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
+            if module.together is not None:
                 # Now the results of all are on disk. A process that failed does not come here: its command has ended.
-                trainer.strategy.barrier()
+                torch.distributed.barrier(group=module.together)
         return trainer.is_global_zero
 
-    def _left(self) -> list[list[int]]:
+    def lost(self) -> list[str]:
+        """Returns the files of photos that could be read and have no result, though all work was done."""
+        done = self.store.done()
+        missing = [index for index in range(len(self.photos)) if self.photos.key(index) not in {*done, None}]
+        return [photo.file for photo in map(self.photos.__getitem__, missing) if photo.picture is not None]
+
+    def left(self) -> list[list[int]]:
         """Returns the photos of this shard that have no result yet, in their groups.
 
         A group is walked whole: the last digits of a map depend on what shares its batches.
@@ -117,15 +136,27 @@ class Walk(NamedTuple):
         return [sum(self.photos.cost(photo, self.cost) for photo in group) for group in groups]
 
 
+def check_whole(walk: Walk) -> None:
+    """Raise a `ValueError` if a photo has no result though it can be read: nothing is lost without a word.
+
+    Args:
+        walk: after its `run`, of all shards.
+    """
+    lost = walk.lost()
+    if lost:
+        raise ValueError(
+            f"Expected every photo that can be read to have a result, but {len(lost)} have none, e.g. {lost[0]}: "
+            "another command wrote to the same argument `out` meanwhile, or it was changed. Run this command again."
+        )
+
+
 def _trainer(options: PhotoOptions) -> Trainer:
-    several = options.devices != 1 or options.num_nodes > 1
-    ddp = several and options.strategy in ("auto", "ddp")
     try:
-        return Trainer(
+        trainer = Trainer(
             devices=options.devices,
             num_nodes=options.num_nodes,
             accelerator=options.accelerator,
-            strategy=DDPStrategy(timeout=_PATIENCE) if ddp else options.strategy,
+            strategy=options.strategy,
             precision=PRECISIONS[options.precision],
             logger=False,
             enable_checkpointing=False,
@@ -139,36 +170,67 @@ def _trainer(options: PhotoOptions) -> Trainer:
             f"and 1, but got {options.accelerator!r}, {options.devices!r}, {options.num_nodes} and "
             f"{options.strategy!r}: {error}"
         ) from error
+    cluster = getattr(trainer.strategy, "cluster_environment", None)
+    if options.num_nodes > 1 and isinstance(cluster, LightningEnvironment) and not _node_is_known():
+        raise ValueError(
+            f"Expected argument `num_nodes` to be 1 where neither SLURM nor torchrun starts the command on every "
+            f"machine, but got {options.num_nodes}. Start it by srun or torchrun, or use --shard."
+        )
+    return trainer
+
+
+def _node_is_known() -> bool:
+    """Whether somebody has set what the processes of several machines find each other by."""
+    return "MASTER_ADDR" in os.environ and ("NODE_RANK" in os.environ or "GROUP_RANK" in os.environ)
 
 
 class _Module(LightningModule):
-    def __init__(self, walk: Walk, groups: list[list[int]], world_size: int) -> None:
+    def __init__(self, walk: Walk) -> None:
         super().__init__()
         self.names = list(walk.models)
         self.networks = nn.ModuleList(walk.models.values())  # a list, as a name may contain dots
         self.walk = walk
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer photos than processes
-        # Dealt here, before any process can have stored a result: all see the same photos left.
-        self.hands = [
-            [groups[index] for index in hand]
-            for hand in (dealt(walk.costs(groups), world_size) if world_size > 1 else [range(len(groups))])
-        ]
         self.skipped = 0
+        self.done: set[str] = set()
+        self.together: Any = None  # the process group that waits at the end
+        part = walk.options.part()
+        self.part = "" if part.of == 1 else f"{part.number}of{part.of}-"
+
+    @property
+    def writer(self) -> str:
+        return f"{self.part}{self.global_rank}"
 
     def predict_dataloader(self) -> DataLoader[list[JobPhoto]]:
-        return group_loader(self.walk.photos, self.hands[self.global_rank], self.walk.options.workers)
+        """Deal what is left. All processes come here, also those that will have nothing to do."""
+        hands: list[list[list[int]]] = []
+        if self.global_rank == 0:
+            # By one process: another may see what a process of an earlier command, not yet killed, stores meanwhile.
+            groups = self.walk.left()
+            many = self.trainer.world_size
+            dealt_out = dealt(self.walk.costs(groups), many) if many > 1 else [list(range(len(groups)))]
+            hands = [[groups[index] for index in hand] for hand in dealt_out]
+        hands = self.trainer.strategy.broadcast(hands)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            self.together = torch.distributed.new_group(timeout=_PATIENCE, backend="gloo")
+        own = hands[self.global_rank]
+        if own:
+            self.walk.store.open(self.writer)
+            self.done = self.walk.store.done()
+        return group_loader(self.walk.photos, own, self.walk.options.workers)
 
     def predict_step(self, batch: list[JobPhoto], batch_idx: int) -> None:
+        if self.trainer.received_sigterm:  # Lightning keeps the signal, and looks at it in other loops only
+            raise SystemExit(_SIGTERM)
         for photo in batch:
             if photo.picture is None:  # nothing is stored: the next run tries again
                 self.skipped += 1
                 warnings.warn(f"Photo {photo.name} is left out: {photo.problem}", stacklevel=2)
         readable = [photo for photo in batch if photo.picture is not None]
-        if readable:
-            part = self.walk.options.part()
-            writer = f"{self.global_rank}" if part.of == 1 else f"{part.number}of{part.of}-{self.global_rank}"
-            for photo, result in zip(readable, self._measured(readable), strict=True):
-                self.walk.store.add(writer, photo, result)
+        if all(photo.key in self.done for photo in readable):  # it was the others that have no result
+            return
+        for photo, result in zip(readable, self._measured(readable), strict=True):
+            self.walk.store.add(self.writer, photo, result)
 
     def _measured(self, photos: list[JobPhoto]) -> Sequence[Any]:
         models = dict(zip(self.names, self.networks, strict=True))
@@ -180,7 +242,7 @@ class _Module(LightningModule):
         try:
             return self.walk.measure(models, images, targets)
         except ValueError as error:
-            said = ", ".join(photo.name for photo in photos)
+            said = ", ".join(f"{photo.name} ({photo.file})" for photo in photos)
             raise ValueError(f"Photo {said} could not be measured: {error}") from error
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:

@@ -185,7 +185,7 @@ def test_a_photo_that_was_replaced_has_new_maps(words, plain, tmp_path):
 def test_two_commands_do_not_write_to_one_file(words, plain, tmp_path, capsys):
     fcntl = pytest.importorskip("fcntl")
     assert main(words(plain)) == 0
-    (tmp_path / "maps" / "maps-0.index.jsonl").unlink()
+    (tmp_path / "maps" / "maps-0.index.jsonl").write_text("")
     with (tmp_path / "maps" / "maps-0.tar").open("r+b") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert main(words(plain)) == 2
@@ -194,8 +194,9 @@ def test_two_commands_do_not_write_to_one_file(words, plain, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("target", "best"), ("target", "top0"), ("dtype", "int8"), ("size", "half"), ("max_side", 0), ("at_once", 0),
-     ("workers", -1), ("model", "a,b"), ("num_nodes", 0), ("devices", "many"), ("strategy", "none")],
+    [("target", "best"), ("target", "top0"), ("dtype", "int8"), ("size", "half"), ("max_side", 0), ("max_side", 1),
+     ("at_once", 0), ("workers", -1), ("model", "a,b"), ("num_nodes", 0), ("num_nodes", 2), ("devices", "many"),
+     ("strategy", "none")],
 )  # fmt: skip
 def test_a_wrong_value_names_its_argument(words, plain, capsys, option, value):
     assert main(words(plain, **{option: value})) == 2
