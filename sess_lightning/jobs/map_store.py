@@ -67,7 +67,7 @@ class MapStore:
         """Returns the keys of the photos that have maps."""
         return set(self._entries())
 
-    def open(self, writer: str) -> None:
+    def begin(self, writer: str) -> None:
         """Open the tar file of a process, and keep others from it.
 
         Raises:

@@ -38,7 +38,7 @@ class RowStore:
         """Returns the keys of the photos that have been measured."""
         return {line["photo"] for line in self._lines()}
 
-    def open(self, writer: str) -> None:
+    def begin(self, writer: str) -> None:
         """Nothing is open between two photos."""
 
     def add(self, writer: str, photo: JobPhoto, result: Sequence[Row]) -> None:

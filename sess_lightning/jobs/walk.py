@@ -44,7 +44,7 @@ class Store(Protocol):
     def done(self) -> set[str]:
         """Returns the keys of the photos that have a result."""
 
-    def open(self, writer: str) -> None:
+    def begin(self, writer: str) -> None:
         """Prepare to store results.
 
         Args:
@@ -215,7 +215,7 @@ class _Module(LightningModule):
             self.together = torch.distributed.new_group(timeout=_PATIENCE, backend="gloo")
         own = hands[self.global_rank]
         if own:
-            self.walk.store.open(self.writer)
+            self.walk.store.begin(self.writer)
             self.done = self.walk.store.done()
         return group_loader(self.walk.photos, own, self.walk.options.workers)
 
