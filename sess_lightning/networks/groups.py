@@ -101,11 +101,18 @@ def grouped(network: Network, groups: OutputGroups, window: Size) -> Network:
                 f"names {max(members)}."
             )
 
-    def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
-        return groups.logits(read_logits(output, len(args[0])))
-
-    network.module.register_forward_hook(hook)
+    network.module.register_forward_hook(_Grouping(groups))
     return network._replace(class_names=dict(enumerate(groups.names)))
+
+
+class _Grouping:
+    """A hook that groups what a module returns; no function in a function, as it goes to processes that are spawned."""
+
+    def __init__(self, groups: OutputGroups) -> None:
+        self.groups = groups
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
+        return self.groups.logits(read_logits(output, len(args[0])))
 
 
 def _some(names: Any) -> str:

@@ -148,6 +148,17 @@ def test_groups_are_the_same_in_any_number_of_processes(words, tmp_path):
     assert results(tmp_path / "two", "maps") == results(tmp_path / "one", "maps")
 
 
+@pytest.mark.slow  # two fresh interpreters import torch
+def test_spawned_processes(words, tmp_path):
+    """Networks, hooks and photos go to them in pickles."""
+    (tmp_path / "groups.json").write_text(json.dumps({"class 0": [0, 2], "class 1": [1]}))
+    given = {"limit": 3, "groups": tmp_path / "groups.json"}
+    assert main(words("pointing", "one", **given)) == 0
+    assert main(words("pointing", "spawned", devices=2, strategy="ddp_spawn", workers=1, **given)) == 0
+    assert results(tmp_path / "spawned", "pointing") == results(tmp_path / "one", "pointing")
+    assert len(measured(tmp_path / "spawned", "pointing")) == 2
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_other_processes_read_the_photos(words, tmp_path, workers):
     assert main(words("maps", "one", workers=0)) == 0
