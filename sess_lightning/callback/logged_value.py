@@ -32,12 +32,9 @@ def log_value(trainer: pl.Trainer, pl_module: pl.LightningModule, key: str, valu
     if not (_REFUSES_LOADER_SUFFIX and "/dataloader_idx_" in key):
         pl_module.log(key, value, add_dataloader_idx=False)
     elif trainer._results is not None and not trainer.barebones:  # which logs nothing
-        trainer._results.log(
-            pl_module._current_fx_name,
-            key,
-            value,
-            logger=True,
-            on_step=False,
-            on_epoch=True,
-            add_dataloader_idx=False,
-        )
+        connector, hook = trainer._logger_connector, pl_module._current_fx_name
+        # As `log` does with its first key in a hook; a later call of it would else take the numbers away again.
+        if connector.should_reset_tensors(hook):  # type: ignore[arg-type]
+            trainer._results.reset(metrics=False, fx=hook)
+        trainer._results.log(hook, key, value, logger=True, on_step=False, on_epoch=True, add_dataloader_idx=False)
+        connector._current_fx = hook

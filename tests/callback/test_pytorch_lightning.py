@@ -43,6 +43,13 @@ def fit(key):
     trainer.fit(Net(), loader, loader)
     return sorted(trainer.callback_metrics), checkpoint.best_model_path
 
+import lightning.pytorch
+try:
+    pl.Trainer(accelerator="cpu", logger=False, callbacks=[lightning.pytorch.Callback()])
+except ValueError as error:
+    print(json.dumps(["refused", str(error)]))
+    sys.exit()
+
 keys, best = fit("sess/overall")
 try:
     fit("sess/overal")
@@ -58,7 +65,10 @@ def test_a_fit_by_the_other_package(tmp_path, root):
         [sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=root, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    keys, best, refused = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(done.stdout.splitlines()[-1])
+    if found[0] == "refused":
+        pytest.skip(f"this release takes no callback of the twin package: {found[1]}")
+    keys, best, refused = found
     assert {"sess/overall", "sess/base_insertion_auc", "acc"} <= set(keys)
     assert best.endswith(".ckpt")
     assert "Did you mean 'sess/overall'?" in refused

@@ -1,6 +1,7 @@
 """The geometry that fusion keeps: bounded in bytes and number, the last used stays, threads may share it."""
 
 import gc
+from contextlib import suppress
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -43,7 +44,12 @@ def windows_of(size, count=1):
 def alive_bytes():
     """Bytes of all tensors that live in this process, whoever holds them."""
     gc.collect()
-    return sum(one.nbytes for one in gc.get_objects() if type(one) is torch.Tensor)
+    found = [one for one in gc.get_objects() if type(one) is torch.Tensor]
+    total = 0
+    for one in found:
+        with suppress(RuntimeError):  # torch 2.6 says it of tensors without storage, which other tests have left
+            total += one.nbytes
+    return total
 
 
 def test_many_large_sizes_stay_under_64_megabytes(cache):
