@@ -46,7 +46,7 @@ def fit(key):
 import lightning.pytorch
 try:
     pl.Trainer(accelerator="cpu", logger=False, callbacks=[lightning.pytorch.Callback()])
-except ValueError as error:
+except (TypeError, ValueError) as error:
     print(json.dumps(["refused", str(error)]))
     sys.exit()
 

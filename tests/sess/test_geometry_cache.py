@@ -1,8 +1,8 @@
 """The geometry that fusion keeps: bounded in bytes and number, the last used stays, threads may share it."""
 
 import gc
-from contextlib import suppress
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 import torch
