@@ -241,6 +241,7 @@ class TestEvolution:
             np.testing.assert_array_equal(np.array(strip), pictures(board, "sess/evolution")[9])
         with Image.open(f"{folder}/sess_evolution.gif") as film:
             assert film.n_frames == 3
+            assert film.info["loop"] == 0  # it repeats without end
 
     def test_an_image_and_a_column_for_each_epoch(self, watched):
         strip = pictures(watched[1], "sess/evolution")[9]

@@ -42,6 +42,16 @@ def test_every_bit_comes_back(store):
     assert not any(tensor.is_inference() for tensor in singly + together)
 
 
+def test_tensors_in_the_file_begin_where_any_number_may(monkeypatch):
+    """Also behind a tensor of an odd number of bytes: code for vectors of numbers may ask for 16."""
+    monkeypatch.setattr(tensor_store, "IN_MEMORY", 0)
+    store = TensorStore()
+    for tensor in (torch.ones(size, dtype=torch.uint8) for size in (1, 15, 16, 17, 31, 33)):
+        store.append(tensor)
+        store.append(torch.ones(2, dtype=torch.complex128))
+    assert [tensor.data_ptr() % 16 for tensor in store.tensors()] == [0] * 12
+
+
 def test_writing_to_what_was_given_or_read_changes_nothing(store):
     given = seeded(6, 3, 11, 11)
     expected = given.clone()

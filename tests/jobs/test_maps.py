@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as TF
 from sess_lightning import SESS
 from sess_lightning.cli import main
 from sess_lightning.data import SavedMaps
+from sess_lightning.jobs.maps import _Explain
 from sess_lightning.networks import load_network
 from tests.helpers.nets import seeded
 from tests.helpers.photo_folder import write_photos
@@ -201,6 +202,20 @@ def test_two_commands_do_not_write_to_one_file(words, plain, tmp_path, capsys):
 def test_a_wrong_value_names_its_argument(words, plain, capsys, option, value):
     assert main(words(plain, **{option: value})) == 2
     assert option in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("target", "labels", "count"),
+    [(None, [4, 1, 4], 2), ("labels", [4, 1, 7], 3), (None, [-1], 0), ("top1", [4, 1], 1), ("top5", [4, 1], 5),
+     (None, None, 1), ("top2", None, 2)],
+)  # fmt: skip
+def test_a_photo_costs_its_patches_for_each_class_to_explain(target, labels, count):
+    """By these costs photos are dealt to processes, so that all end at about the same time."""
+    sess = SESS("gradcam", scales=[64, 128], window_size=64)
+    annotated = {} if labels is None else {"labels": torch.tensor(labels)}
+    patches = len(sess.windows_for((64, 96), (64, 64)))
+    assert patches > 1
+    assert _Explain(sess, target, {}).cost((64, 96), annotated) == 1 + count * patches
 
 
 def test_labels_of_photos_that_have_none(words, plain, capsys):

@@ -75,12 +75,13 @@ def test_linear_model_with_one_pixel_a_step():
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("steps", "kernel_size"), [(6, 5), (7, 3), (1000, 23)])
-def test_equals_the_numpy_reference(data, mode, steps, kernel_size):
-    curves = perturbation_curve(predict, **data, mode=mode, steps=steps, blur_kernel_size=kernel_size, blur_sigma=4)
+@pytest.mark.parametrize(("steps", "kernel_size", "sigma"), [(6, 5, 4), (7, 3, 0.5), (1000, 23, 4)])
+def test_equals_the_numpy_reference(data, mode, steps, kernel_size, sigma):
+    blur = {"blur_kernel_size": kernel_size, "blur_sigma": sigma}
+    curves = perturbation_curve(predict, **data, mode=mode, steps=steps, **blur)
     for i, curve in enumerate(curves):
         row = data["images"][i], data["saliency"][i], int(data["targets"][i])
-        expected = numpy_curve(predict, *row, mode, steps, kernel_size, 4)
+        expected = numpy_curve(predict, *row, mode, steps, kernel_size, sigma)
         np.testing.assert_allclose(curve, expected, atol=1e-6)
 
 

@@ -44,3 +44,7 @@ def test_a_figure_is_as_high_as_its_panels(result, pictures):
     """One row of pictures for each image; what is around them does not grow with the panels."""
     small, large = (result.figure(pictures, panel_height=height).height for height in (64, 128))
     assert large - small >= 2 * 64
+
+
+def test_panels_of_a_figure_are_320_pixels_high(result, pictures):
+    assert result.figure(pictures).size == result.figure(pictures, panel_height=320).size
