@@ -89,11 +89,7 @@ def ablation(
         out: folder for ablation.csv, .md and .png.
     """
     check_count("num_scales", num_scales)
-    if "," in options.model or "," in options.weights:
-        raise ValueError(
-            f"Expected arguments `model` and `weights` to name one network, but got {options.model!r} with "
-            f"{options.weights!r}."
-        )
+    options.check_one_network()
     job = Job(NAME, out, options)
     window, batch_size = options.window, options.batch_size
     wanted = ablations(num_scales, window)

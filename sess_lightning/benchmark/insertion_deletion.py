@@ -90,15 +90,17 @@ class _Measure:
         for name, model in models.items():
             predicted = [predicted_class(model, crop) for crop in crops]
             compared = compared_maps(self.algorithms, model, crops, predicted)
-            pairs = list(zip(compared, crops, strict=True))
-            maps = [own + (control_maps(own, crop) if self.controls else []) for own, crop in pairs]
+            maps = [
+                own + (control_maps(own, crop) if self.controls else [])
+                for own, crop in zip(compared, crops, strict=True)
+            ]
             many = Judged(crops, predicted, [torch.stack([one.saliency for one in own]) for own in maps])
             all_figures = measured(model, many, self.batch_size, with_srg=self.controls)
+            first_control = 2 * len(self.algorithms)  # behind the maps of each method, alone and with SESS
             for rows, label, own, figures in zip(found, predicted, maps, all_figures, strict=True):
-                without = 2 * len(self.algorithms)  # of a map; controls follow
                 rows += [
                     {"model": name, "method": one.method, "sess": one.sess, "class": label}
-                    | ({"control": number >= without} if self.controls else {})
+                    | ({"control": number >= first_control} if self.controls else {})
                     | (values if one.valid else dict.fromkeys(values))
                     for number, (one, values) in enumerate(zip(own, figures, strict=True))
                 ]

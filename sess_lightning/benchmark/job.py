@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from sess_lightning.jobs.networks import Networks
 from sess_lightning.jobs.options import PhotoOptions
 from sess_lightning.jobs.photos import Cost, JobPhotos
 from sess_lightning.jobs.store import RowStore
-from sess_lightning.jobs.walk import Measure, Walk, check_whole
+from sess_lightning.jobs.walk import Measure, Walk
 from sess_lightning.sess import SESS
 
 
@@ -68,18 +67,10 @@ class Job:
         if labels:
             photos.check_labels(networks.num_classes)
         # Which photos are measured is no setting: each is known by its content, and only those asked for count.
-        version = sys.modules[__name__.partition(".")[0]].__version__
-        store = RowStore(Path(self.out), self.name, {"version": version, **networks.settings, **settings})
+        store = RowStore(Path(self.out), self.name, {**networks.settings, **settings})
         walk = Walk(own, networks.models, photos, measure, store, cost)
-        if not walk.run():
+        if not walk.run_and_judge("measured", "writes the tables"):
             return None
-        if own.shard is not None:
-            print(
-                f"Shard {own.shard} is measured. When all shards have ended, the same command without --shard writes "
-                "the tables."
-            )
-            return None
-        check_whole(walk)
         rows = store.rows(photos.names())
         if not rows:
             raise ValueError(

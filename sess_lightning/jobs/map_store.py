@@ -123,9 +123,7 @@ class MapStore:
         self.close()
         found = self._entries()
         entries = [found[key] for key in names if key in found]
-        unfinished = self.folder / f"{INDEX}.{os.getpid()}"
-        unfinished.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
-        unfinished.replace(self.folder / INDEX)
+        _write_index(self.folder / INDEX, entries)
         return entries
 
     def __getstate__(self) -> dict[str, Any]:
@@ -164,7 +162,7 @@ class MapStore:
                 raise
             held = path.stat().st_size
             whole = [entry for entry in (read_index(index) if index.exists() else []) if entry["end"] <= held]
-            _rewrite(index, whole)
+            _write_index(index, whole)  # without a line that was cut short, which would swallow the next one
             end = max((entry["end"] for entry in whole), default=0)
             if held != end + len(_END):
                 tar.truncate(end)
@@ -176,9 +174,9 @@ class MapStore:
         return self._open[writer]
 
 
-def _rewrite(index: Path, entries: list[dict[str, Any]]) -> None:
-    """Leave these entries of an index: a line that was cut short would swallow the next one."""
-    unfinished = index.with_suffix(".unfinished")
+def _write_index(index: Path, entries: list[dict[str, Any]]) -> None:
+    """Write an index anew, as a whole or not at all."""
+    unfinished = index.with_suffix(f".{os.getpid()}")
     unfinished.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
     unfinished.replace(index)
 

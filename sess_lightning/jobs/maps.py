@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from sess_lightning.jobs.map_store import TYPES, MapStore, PhotoMaps
 from sess_lightning.jobs.networks import Networks
 from sess_lightning.jobs.options import PhotoOptions, parsed_scales
 from sess_lightning.jobs.photos import JobPhotos
-from sess_lightning.jobs.walk import Walk, check_whole
+from sess_lightning.jobs.walk import Walk
 from sess_lightning.pixels import Size
 from sess_lightning.sess import SESS
 
@@ -64,11 +63,7 @@ def maps(
     check_choice("size", size, _SIZES)
     check_choice("dtype", dtype, TYPES)
     check_target(target)
-    if "," in options.model or "," in options.weights:
-        raise ValueError(
-            f"Expected arguments `model` and `weights` to name one network, but got {options.model!r} with "
-            f"{options.weights!r}."
-        )
+    options.check_one_network()
     options.check()
     sess = SESS(
         method,
@@ -87,7 +82,6 @@ def maps(
     if target in (None, "labels"):
         photos.check_labels(networks.num_classes)
     settings = {
-        "version": sys.modules[__name__.partition(".")[0]].__version__,
         **networks.settings,
         "target": target,
         "method": method,
@@ -105,16 +99,8 @@ def maps(
     names = {**(networks.first.class_names or {}), **photos.class_names}
     measure = _Explain(sess, target, names)
     walk = Walk(options, networks.models, photos, measure, store, measure.cost)
-    if not walk.run():
-        return
-    if options.shard is not None:
-        print(
-            f"Shard {options.shard} is explained. When all shards have ended, the same command without --shard writes "
-            "the index."
-        )
-        return
-    check_whole(walk)
-    _finish(store, photos, options)
+    if walk.run_and_judge("explained", "writes the index"):
+        _finish(store, photos, options)
 
 
 def check_target(target: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ class Networks(NamedTuple):
     groups: OutputGroups | None  # classes that they tell apart
     num_classes: int  # that all of them tell apart
     first: Network  # all have its mean and deviation
-    settings: dict[str, Any]  # what of them decides about the results
+    settings: dict[str, Any]  # what of them, and of this package, decides about the results
 
     @classmethod
     def of(cls, options: PhotoOptions, algorithms: Mapping[str, SESS]) -> Networks:
@@ -43,6 +44,7 @@ class Networks(NamedTuple):
             found = {name: grouped(network, groups, window) for name, network in found.items()}
         outputs = [_try_network(name, network.module, algorithms) for name, network in found.items()]
         settings = {
+            "version": sys.modules[__name__.partition(".")[0]].__version__,
             "model": options.model,
             "weights": {name: weights_digest(network.module) for name, network in found.items()},
             "normalisation": [[list(network.mean), list(network.std)] for network in found.values()],

@@ -75,6 +75,14 @@ class PhotoOptions:
         check_choice("precision", self.precision, tuple(PRECISIONS))
         self.part()
 
+    def check_one_network(self) -> None:
+        """Raise a `ValueError` if several networks are named."""
+        if "," in self.model or "," in self.weights:
+            raise ValueError(
+                f"Expected arguments `model` and `weights` to name one network, but got {self.model!r} with "
+                f"{self.weights!r}."
+            )
+
     def part(self) -> Shard:
         """Returns the part of the photos that this command works on; the whole is the first of one."""
         if self.shard is None:

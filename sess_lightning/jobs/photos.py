@@ -157,8 +157,7 @@ class JobPhotos:
         arrays = state.pop("_arrays")
         self.__dict__.update(state)
         if arrays is not None:
-            targets = [{name: torch.from_numpy(value) for name, value in one.items()} for one in arrays]
-            self._samples.photos = self._samples.photos._replace(targets=targets)
+            self._samples.photos = self._samples.photos._replace(targets=list(map(as_tensors, arrays)))
 
     def _in_groups(self, target: dict[str, Tensor]) -> dict[str, Tensor]:
         """Labels as numbers of groups; -1 for those of no group."""
@@ -210,6 +209,11 @@ def group_loader(photos: JobPhotos, groups: Sequence[Sequence[int]], workers: in
         workers: processes that read them ahead, two groups each; 0 reads in this process.
     """
     return DataLoader(_Groups(photos, groups), batch_size=1, num_workers=workers, collate_fn=_only)
+
+
+def as_tensors(target: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Returns the annotations of a `JobPhoto` as data sets give them."""
+    return {name: torch.from_numpy(value) for name, value in target.items()}
 
 
 def _only(groups: list[list[JobPhoto]]) -> list[JobPhoto]:

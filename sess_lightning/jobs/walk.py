@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from sess_lightning.jobs.dealing import dealt
 from sess_lightning.jobs.options import PRECISIONS, PhotoOptions
-from sess_lightning.jobs.photos import Cost, JobPhoto, JobPhotos, group_loader
+from sess_lightning.jobs.photos import Cost, JobPhoto, JobPhotos, as_tensors, group_loader
 
 # How long processes wait for the last one at the end, where one may have far slower photos than the others.
 _PATIENCE = timedelta(days=7)
@@ -86,6 +86,33 @@ class Walk(NamedTuple):
     store: Store
     cost: Cost
 
+    def run_and_judge(self, done: str, then: str) -> bool:
+        """Work on the photos that have no result yet; returns whether this process has all results to go on with.
+
+        That is the first process, of a command without `shard`; of one with it, it says what to do next.
+
+        Args:
+            done: what the shard is then, for that sentence.
+            then: what the command without `shard` does.
+
+        Raises:
+            ValueError: if the devices asked for are not there, or a photo that can be read has no result: nothing is
+                lost without a word.
+        """
+        if not self.run():
+            return False
+        shard = self.options.shard
+        if shard is not None:
+            print(f"Shard {shard} is {done}. When all shards have ended, the same command without --shard {then}.")
+            return False
+        lost = self.lost()
+        if lost:
+            raise ValueError(
+                f"Expected every photo that can be read to have a result, but {len(lost)} have none, e.g. {lost[0]}: "
+                "another command wrote to the same argument `out` meanwhile, or it was changed. Run this command again."
+            )
+        return True
+
     def run(self) -> bool:
         """Work on the photos that have no result yet; returns whether this is the first process.
 
@@ -96,8 +123,9 @@ class Walk(NamedTuple):
         """
         trainer = _trainer(self.options)
         # One process alone may have nothing to do. Of several all come, as they must agree on what is left.
-        if trainer.world_size > 1 or self.left():
-            module = _Module(self)
+        left = self.left() if trainer.world_size == 1 else None
+        if left != []:
+            module = _Module(self, left)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
                 warnings.filterwarnings("ignore", message=".*predict returned None.*")  # results are stored already
@@ -113,8 +141,8 @@ class Walk(NamedTuple):
 
     def lost(self) -> list[str]:
         """Returns the files of photos that could be read and have no result, though all work was done."""
-        done = self.store.done()
-        missing = [index for index in range(len(self.photos)) if self.photos.key(index) not in {*done, None}]
+        fine = {*self.store.done(), None}  # None: the file is not there any more
+        missing = [index for index in range(len(self.photos)) if self.photos.key(index) not in fine]
         return [photo.file for photo in map(self.photos.__getitem__, missing) if photo.picture is not None]
 
     def left(self) -> list[list[int]]:
@@ -134,20 +162,6 @@ class Walk(NamedTuple):
     def costs(self, groups: Sequence[Sequence[int]]) -> list[float]:
         """Returns the work of each group."""
         return [sum(self.photos.cost(photo, self.cost) for photo in group) for group in groups]
-
-
-def check_whole(walk: Walk) -> None:
-    """Raise a `ValueError` if a photo has no result though it can be read: nothing is lost without a word.
-
-    Args:
-        walk: after its `run`, of all shards.
-    """
-    lost = walk.lost()
-    if lost:
-        raise ValueError(
-            f"Expected every photo that can be read to have a result, but {len(lost)} have none, e.g. {lost[0]}: "
-            "another command wrote to the same argument `out` meanwhile, or it was changed. Run this command again."
-        )
 
 
 def _trainer(options: PhotoOptions) -> Trainer:
@@ -185,8 +199,9 @@ def _node_is_known() -> bool:
 
 
 class _Module(LightningModule):
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Walk, left: list[list[int]] | None) -> None:
         super().__init__()
+        self.left = left  # where one process works alone
         self.names = list(walk.models)
         self.networks = nn.ModuleList(walk.models.values())  # a list, as a name may contain dots
         self.walk = walk
@@ -203,21 +218,23 @@ class _Module(LightningModule):
 
     def predict_dataloader(self) -> DataLoader[list[JobPhoto]]:
         """Deal what is left. All processes come here, also those that will have nothing to do."""
-        hands: list[list[list[int]]] = []
-        if self.global_rank == 0:
-            # By one process: another may see what a process of an earlier command, not yet killed, stores meanwhile.
-            groups = self.walk.left()
-            many = self.trainer.world_size
-            dealt_out = dealt(self.walk.costs(groups), many) if many > 1 else [list(range(len(groups)))]
-            hands = [[groups[index] for index in hand] for hand in dealt_out]
-        hands = self.trainer.strategy.broadcast(hands)
+        own = self._dealt() if self.left is None else self.left
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             self.together = torch.distributed.new_group(timeout=_PATIENCE, backend="gloo")
-        own = hands[self.global_rank]
         if own:
             self.walk.store.begin(self.writer)
             self.done = self.walk.store.done()
         return group_loader(self.walk.photos, own, self.walk.options.workers)
+
+    def _dealt(self) -> list[list[int]]:
+        """Returns what is left for this process. Collective call."""
+        hands: list[list[list[int]]] = []
+        if self.global_rank == 0:
+            # By one process: another may see what a process of an earlier command, not yet killed, stores meanwhile.
+            groups = self.walk.left()
+            dealt_out = dealt(self.walk.costs(groups), self.trainer.world_size)
+            hands = [[groups[index] for index in hand] for hand in dealt_out]
+        return self.trainer.strategy.broadcast(hands)[self.global_rank]
 
     def predict_step(self, batch: list[JobPhoto], batch_idx: int) -> None:
         if self.trainer.received_sigterm:  # Lightning keeps the signal, and looks at it in other loops only
@@ -236,9 +253,7 @@ class _Module(LightningModule):
         models = dict(zip(self.names, self.networks, strict=True))
         pictures = [torch.from_numpy(photo.picture).to(self.device) for photo in photos]
         images = [self.walk.photos.normalised(picture) for picture in pictures]
-        targets: list[Mapping[str, Any]] = [
-            {name: torch.from_numpy(value) for name, value in photo.target.items()} for photo in photos
-        ]
+        targets: list[Mapping[str, Any]] = [as_tensors(photo.target) for photo in photos]
         try:
             return self.walk.measure(models, images, targets)
         except ValueError as error:

@@ -11,7 +11,8 @@ import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from sess_lightning.callback.trainer_checks import refuse_empty_loaders
-from tests.helpers.process_scenes import RECORD, WORK, work
+from tests.helpers.process_faults import RECORD, WORK
+from tests.helpers.process_scenes import work
 from tests.helpers.processes import run_in_two
 from tests.helpers.training import RELIANCE, Pictures
 

@@ -1,7 +1,6 @@
 """What two processes do in tests/callback/test_processes.py, one scene after the other."""
 
 import os
-import random
 import time
 import warnings
 from datetime import timedelta
@@ -21,12 +20,10 @@ from sess_lightning.metrics import InsertionAUC, PointingGame
 from tests.helpers.following import CALLS, CallingModule, Reference, data, numbers
 from tests.helpers.following import ours as following
 from tests.helpers.nets import seeded
+from tests.helpers.process_faults import faults, faults_of_rank_0
+from tests.helpers.process_fits import SMALL, Counting, Kept, fit, logged
 from tests.helpers.shortcuts import ReadsTheCorner, marked
 from tests.helpers.training import Module, Pictures, loader, small_sess, trainer
-
-SMALL = {"num_samples": 4, "num_images": 2, "compare_base": False}
-
-SMALL = {"num_samples": 4, "num_images": 2, "compare_base": False}
 
 
 class Own(Metric):
@@ -50,22 +47,6 @@ class Own(Metric):
         return torch.tensor(self.value if rank == 0 else float("nan"))
 
 
-class Kept(Metric):
-    """The images' means, kept one by one: lists of another length on each process."""
-
-    full_state_update = False
-
-    def __init__(self):
-        super().__init__()
-        self.add_state("means", [], dist_reduce_fx="cat")
-
-    def update(self, images):
-        self.means.append(images.mean((1, 2, 3)))
-
-    def compute(self):
-        return torch.cat(self.means if isinstance(self.means, list) else [self.means]).sum()
-
-
 class Uneven(IterableDataset):
     """Five pictures on the first process, none on the other."""
 
@@ -74,34 +55,11 @@ class Uneven(IterableDataset):
         return iter([pictures[i] for i in range(5 if torch.distributed.get_rank() == 0 else 0)])
 
 
-class Counting(SESSCallback):
-    """Counts validations."""
-
-    validations = 0
-
-    def on_validation_start(self, trainer, pl_module):
-        self.validations += not trainer.sanity_checking
-        super().on_validation_start(trainer, pl_module)
-
-
 class NoStep(pl.Callback):
     """No batch of the training may come."""
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         raise AssertionError("training has begun")
-
-
-def fit(folder, callback, *others, validation=None, module=None, **options):
-    """A fit with this callback on both processes; returns the trainer and the module."""
-    torch.manual_seed(3)
-    module = module or Module()
-    t = trainer(folder, *([callback] if callback else []), *others, devices=2, **{"strategy": "ddp", **options})
-    t.fit(module, loader(), loader() if validation is None else validation)
-    return t, module
-
-
-def logged(t):
-    return {key: float(value) for key, value in t.callback_metrics.items()}
 
 
 def logger_on_one(rank, folder):
@@ -213,128 +171,6 @@ def resumed(rank, folder):
     run("more", 80, path, num_samples=6)
     run("fresh", 80, None)
     return found
-
-
-RECORD = ("tiles", "files", "line")
-WORK = ("begin", "reset", "target", "update", "explain", "parts", "compute", "image", "values", *RECORD)
-
-
-class Unsafe:
-    """Raises in one kind of work on one process, for each validation but the first drawn by seed out of all."""
-
-    def __init__(self, on):
-        self.random, self.on, self.raised, self.callback = random.Random(7), on, [], None
-        self.number, self.left = 0, [None]
-
-    def __call__(self, work):
-        number = self.callback.validations
-        if number > self.number:
-            self.number, self.left = number, self.left[1:] or self.random.sample([*WORK, None, None], len(WORK) + 2)
-        if self.on and number > 1 and self.left[0] == work:
-            self.raised.append(work)
-            raise OSError("bad luck")
-
-    def target(self, samples, logits):
-        self("target")
-        return samples.labels
-
-
-class Taped(Recorder):
-    """A recorder that is as unsafe: on each rank where it makes its tiles, on rank 0 where it writes them."""
-
-    unsafe = None  # of the class, as there is a new one for each stage
-
-    def _rows(self, tracker):
-        self.unsafe("tiles")
-        return super()._rows(tracker)
-
-    def _open(self, trainer):
-        self.unsafe("files")
-        super()._open(trainer)
-
-    def append(self, *arguments):
-        super().append(*arguments)
-        with self._tried():
-            if self._writers:
-                self.unsafe("line")
-
-
-class Risky(Counting):
-    """Its own work at each hook is as unsafe."""
-
-    def __init__(self, unsafe, **options):
-        super().__init__(small_sess(), target=unsafe.target, **options)
-        self.unsafe, unsafe.callback = unsafe, self
-
-    def _start_stage(self, world_size):
-        super()._start_stage(world_size)
-        self.recorder = Taped(True, self.reporter, world_size, False)
-
-    def _begin_trackers(self, *arguments):
-        self.unsafe("begin")
-        super()._begin_trackers(*arguments)
-
-    def _explain_samples(self, *arguments):
-        super()._explain_samples(*arguments)
-        self.unsafe("explain")
-
-    def _parts(self, *arguments):
-        self.unsafe("parts")
-        return super()._parts(*arguments)
-
-    def _values(self, *arguments):
-        found = super()._values(*arguments)
-        self.unsafe("values")
-        return found
-
-
-class Board(CSVLogger):
-    """Draws, and is as unsafe; on rank 0 only."""
-
-    unsafe = None
-
-    def log_image(self, *arguments, **options):
-        self.unsafe("image")
-
-
-Board.__name__ = "WandbLogger"  # loggers are known by name
-
-
-class Unlucky(Kept):
-    """A metric that is as unsafe."""
-
-    unsafe = None  # of the class, as metrics are cloned
-
-    def update(self, images):
-        self.unsafe("update")
-        super().update(images)
-
-    def compute(self):
-        self.unsafe("compute")
-        return super().compute()
-
-    def reset(self):
-        self.unsafe("reset")
-        super().reset()
-
-
-def faults(rank, folder, faulty=1, epochs=30):
-    unsafe = Unlucky.unsafe = Board.unsafe = Taped.unsafe = Unsafe(rank == faulty)
-    callback = Risky(unsafe, metrics={"kept": Unlucky()}, **SMALL)
-    _, bare = fit(folder, None, max_epochs=epochs)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        stopping = EarlyStopping("sess/kept", patience=999)
-        t, module = fit(folder, callback, stopping, max_epochs=epochs, logger=rank == 0 and Board(folder))
-    same = all(torch.equal(one, other) for one, other in zip(bare.parameters(), module.parameters(), strict=True))
-    told = sum("skips this validation" in str(w.message) for w in caught)
-    lines = [line for file in folder.rglob("validations.jsonl") for line in file.read_text().splitlines()]
-    return {"epochs": t.current_epoch, "same": same, "raised": unsafe.raised, "told": told,
-            "validations": callback.validations, "lines": len(lines)}  # fmt: skip
-
-
-def faults_of_rank_0(rank, folder):
-    return faults(rank, folder, faulty=0)
 
 
 def follows(rank, folder):

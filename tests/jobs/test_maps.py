@@ -21,15 +21,6 @@ from tests.helpers.photo_folder import write_photos
 
 
 @pytest.fixture
-def words(benchmark_words, tmp_path):
-    def of(photos, out="maps", **options):
-        given = {"num_scales": 2, "method": "gradcam", **options}
-        return ["maps", *benchmark_words("", photos, tmp_path / out, **given)[2:]]
-
-    return of
-
-
-@pytest.fixture
 def plain(tmp_path):
     """A folder of photos of noise, without annotations."""
     for name, size in (

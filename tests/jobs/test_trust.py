@@ -22,15 +22,6 @@ from tests.helpers.processes import started
 
 
 @pytest.fixture
-def words(benchmark_words, tmp_path):
-    def of(photos, out="maps", **options):
-        given = {"num_scales": 2, "method": "gradcam", **options}
-        return ["maps", *benchmark_words("", photos, tmp_path / out, **given)[2:]]
-
-    return of
-
-
-@pytest.fixture
 def photos(tmp_path):
     return write_photos(tmp_path / "photos", 4)
 
